@@ -1,0 +1,1 @@
+"""batchconv converts zoos of trained networks to OpenVINO IR."""

@@ -1,0 +1,386 @@
+"""The registry of translators and the walk that applies it: one neutral `Model` in, one Graph out.
+
+A reader makes a `Model` (nodes, weights as recipes, inputs, outputs; no payload read). `translate` checks it
+against the framework's `Registry` (all unsupported operators at once), cuts it where asked, and calls one
+translator a node, inputs bound to positional parameters and attributes to keywords, by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from batchconv import ops
+from batchconv.errors import BadModel, ConversionError, InternalError, Unsupported
+from batchconv.graph import Graph, Op, Value
+from batchconv.opset import origin
+from batchconv.rewrite import rename
+from batchconv.shape import Shape, text
+from batchconv.tensor import Array, DType
+from batchconv.weight import Weight, inline
+
+Translator = Callable[..., "Value | Op | tuple[Value, ...]"]
+NODE = "_node"
+"""Name of the keyword by which a translator asks for the Node itself (number of outputs, opset, tops)."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One operator as the file has it.
+
+    op: the framework's type name; name: unique in the model; inputs/outputs: tensor names ("" = left out);
+    attrs: the framework's attributes (a mapping, or a function that parses them when first asked for).
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
+    domain: str = ""
+    version: int = 1
+
+    def attributes(self) -> Mapping[str, Any]:
+        """The attributes, parsed now if they were not yet."""
+        if callable(self.attrs):
+            self.attrs = self.attrs()
+        return self.attrs
+
+    @property
+    def label(self) -> str:
+        """How a user knows it: its name, else its first output."""
+        return self.name or (self.outputs[0] if self.outputs else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A network input as the file declares it, or as `--input` asks for it (dtype or shape None: as declared).
+
+    value: freeze the input to this array.
+    """
+
+    name: str
+    dtype: DType | None = None
+    shape: Shape = None
+    value: Array | None = None
+    shaped: bool = True
+
+
+@dataclass(slots=True)
+class Model:
+    """What a reader returns: a network in its framework's own terms, payloads left where they are.
+
+    url: the file; nodes in any order; weights: tensor name -> recipe; outputs: tensor names.
+    """
+
+    framework: str
+    url: str
+    inputs: list[Input]
+    outputs: list[str]
+    nodes: list[Node]
+    weights: dict[str, Weight]
+    name: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """The last part of the URL, as errors say it."""
+        return self.url.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One registered translator: since which operator version, and its signature taken apart."""
+
+    since: int
+    function: Translator
+    least: int
+    most: int | None
+    keywords: Mapping[str, Any]
+    takes_node: bool
+    open: bool
+    where: str
+
+
+@dataclass
+class Registry:
+    """The translators of one framework, by (domain, operator)."""
+
+    framework: str
+    table: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
+
+    def op(self, *names: str, since: int = 1, domain: str = "") -> Callable[[Translator], Translator]:
+        """Register a function as the translator of these operators from version `since` on.
+
+        Positional parameters are inputs (a default makes one optional, `*xs` takes the rest), keyword-only ones
+        are attributes with the framework's defaults, `_node` is the Node. `**others` accepts attributes unseen.
+        """
+
+        def register(function: Translator) -> Translator:
+            for name in names:
+                self.add(name, function, since, domain)
+            return function
+
+        return register
+
+    def rename(self, table: Mapping[str, Translator], since: int = 1, domain: str = "") -> None:
+        """Operators that are an OpenVINO operation under another name and take no attributes."""
+        for name, constructor in table.items():
+            self.add(name, _positional(constructor), since, domain)
+
+    def add(self, name: str, function: Translator, since: int, domain: str) -> None:
+        entries = self.table.setdefault((domain, name), [])
+        entries.append(entry_of(function, since))
+        entries.sort(key=lambda entry: entry.since)
+
+    def find(self, node: Node) -> Entry | None:
+        """The newest translator of `node` not newer than its version."""
+        entries = self.table.get((node.domain, node.op), ())
+        return next((entry for entry in reversed(entries) if entry.since <= node.version), None)
+
+    def names(self) -> list[str]:
+        """Every operator with a translator, `domain.Name` outside the default domain, sorted."""
+        return sorted(f"{domain}.{name}" if domain else name for domain, name in self.table)
+
+
+def _positional(constructor: Translator) -> Translator:
+    def translator(*inputs: Value) -> Value | Op | tuple[Value, ...]:
+        return constructor(*inputs)
+
+    return translator
+
+
+def entry_of(function: Translator, since: int) -> Entry:
+    """The signature of a translator, taken apart once."""
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != NODE}
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    code = inspect.unwrap(function).__code__.co_filename.replace("\\", "/").split("/")
+    return Entry(
+        since,
+        function,
+        sum(p.default is p.empty for p in positional),
+        None if variadic else len(positional),
+        keywords,
+        any(p.name == NODE for p in parameters),
+        any(p.kind is p.VAR_KEYWORD for p in parameters),
+        "/".join(code[-2:]),
+    )
+
+
+def unsupported(model: Model, registry: Registry) -> list[tuple[str, list[str]]]:
+    """Every (operator, node names) of `model` that has no translator, in order of first appearance."""
+    missing: dict[str, list[str]] = {}
+    for node in model.nodes:
+        if registry.find(node) is None:
+            missing.setdefault(f"{node.domain}.{node.op}" if node.domain else node.op, []).append(node.label)
+    return list(missing.items())
+
+
+def unsupported_text(missing: Sequence[tuple[str, list[str]]]) -> str:
+    """`no translator for FancyOp ('fancy_7'), Other ('a', 'b', ... 5 in all)`."""
+    parts = []
+    for op, nodes in missing:
+        some = ", ".join(f"'{name}'" for name in nodes[:3])
+        parts.append(f"{op} ({some}{f', ... {len(nodes)} in all' if len(nodes) > 3 else ''})")
+    return "no translator for " + ", ".join(parts)
+
+
+def operators(model: Model) -> dict[str, int]:
+    """How often each operator occurs, most frequent first."""
+    counts = Counter(f"{n.domain}.{n.op}" if n.domain else n.op for n in model.nodes)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def translate(model: Model, registry: Registry, inputs: Sequence[Input] = (), outputs: Sequence[str] = ()) -> Graph:
+    """The graph of `model`, cut at `inputs` and `outputs` if given (tensor or node names).
+
+    Raises Unsupported naming every operator without a translator that the wanted outputs need; BadModel for
+    cycles, missing tensors and attributes that are wrong. Every error names the model, and the node where there is one.
+    """
+    try:
+        return _translate(model, registry, inputs, outputs)
+    except ConversionError as error:
+        raise error.at(model=model.file) from None
+
+
+def _translate(model: Model, registry: Registry, inputs: Sequence[Input], outputs: Sequence[str]) -> Graph:
+    walk = Walk(model, registry)
+    walk.feed(inputs)
+    wanted = [walk.tensor(name) for name in outputs] or model.outputs
+    if not wanted:
+        raise BadModel("the model has no outputs")
+    needed = walk.needed(wanted)
+    missing = unsupported(replace(model, nodes=needed), registry)
+    if missing:
+        raise Unsupported(unsupported_text(missing))
+    for node in needed:
+        walk.run(node)
+    return walk.graph(wanted, outputs)
+
+
+class Walk:
+    """One translation under way: tensors made so far, and names waiting for values that translators passed through."""
+
+    def __init__(self, model: Model, registry: Registry) -> None:
+        self.model = model
+        self.registry = registry
+        self.values: dict[str, Value] = {}
+        self.parameters: list[Op] = []
+        self.names: dict[Value, list[str]] = {}
+        self.producer = {name: node for node in model.nodes for name in node.outputs if name}
+        self.by_node = {node.name: node for node in reversed(model.nodes) if node.name}
+
+    def tensor(self, name: str) -> str:
+        """The tensor that `name` means: a tensor name, else the first output of the node of that name."""
+        if name in self.producer or name in self.model.weights or any(i.name == name for i in self.model.inputs):
+            return name
+        for alias in (name.removesuffix(":0"), name + ":0"):
+            if alias in self.producer:
+                return alias
+        if name in self.by_node and self.by_node[name].outputs:
+            return self.by_node[name].outputs[0]
+        raise BadModel(f"the model has no tensor or node '{name}'")
+
+    def feed(self, asked: Sequence[Input]) -> None:
+        """Parameters for the declared inputs, as overridden, and for the tensors where the graph is cut."""
+        overrides = {self.tensor(i.name): i for i in asked}
+        for declared in self.model.inputs:
+            self.enter(declared.name, declared, overrides.pop(declared.name, None))
+        for name, cut in overrides.items():
+            self.enter(name, Input(name, DType.F32), cut)
+
+    def enter(self, name: str, declared: Input, asked: Input | None) -> None:
+        """Tensor `name` becomes a Parameter, or the Constant it is frozen to."""
+        dtype = (asked and asked.dtype) or declared.dtype or DType.F32
+        shape = asked.shape if asked and asked.shaped else declared.shape
+        if asked and asked.value is not None:
+            self.values[name] = frozen(name, dtype, shape, asked.value)
+            return
+        op = ops.parameter(name, dtype, shape)
+        if asked and asked.name != name:
+            op = op.with_names(0, [asked.name])
+        self.parameters.append(op)
+        self.values[name] = op.value()
+
+    def needed(self, wanted: Sequence[str]) -> list[Node]:
+        """The nodes that `wanted` depends on, producers first; BadModel for a cycle or a tensor nobody makes."""
+        state: dict[int, int] = {}
+        order: list[Node] = []
+        stack: list[tuple[Node, int]] = []
+        for name in wanted:
+            self.push(name, stack, state, "")
+            while stack:
+                node, at = stack.pop()
+                if at < len(node.inputs):
+                    stack.append((node, at + 1))
+                    self.push(node.inputs[at], stack, state, node.label)
+                elif state[id(node)] == 1:
+                    state[id(node)] = 2
+                    order.append(node)
+        return order
+
+    def push(self, name: str, stack: list[tuple[Node, int]], state: dict[int, int], reader: str) -> None:
+        """The producer of tensor `name` goes on the stack unless it is known already."""
+        if not name or name in self.values or name in self.model.weights:
+            return
+        node = self.producer.get(name)
+        if node is None:
+            raise BadModel(f"tensor '{name}' is not made by any node", node=reader)
+        if state.get(id(node)) == 1:
+            raise BadModel(f"the graph has a cycle through tensor '{name}'", node=node.label, op=node.op)
+        if id(node) not in state:
+            state[id(node)] = 1
+            stack.append((node, 0))
+
+    def value(self, name: str) -> Value | None:
+        """The Value of tensor `name` (None for an input left out); a weight becomes one Constant, on first use."""
+        if not name:
+            return None
+        if name not in self.values:
+            op = ops.constant(self.model.weights[name], name).op
+            self.values[name] = op.with_names(0, [name]).value()
+        return self.values[name]
+
+    def run(self, node: Node) -> None:
+        """Translate `node`; its outputs get their tensor names, its first output's operation the node's name."""
+        entry = self.registry.find(node)
+        if entry is None:
+            raise InternalError("no translator", node=node.label, op=node.op)
+        try:
+            with origin(node.label):
+                made = call(entry, node, [self.value(name) for name in node.inputs])
+        except ConversionError as error:
+            raise error.at(node=node.label, op=node.op, where=entry.where) from None
+        values = (made,) if isinstance(made, Value) else made.values() if isinstance(made, Op) else made
+        self.bind(node, values)
+
+    def bind(self, node: Node, values: tuple[Value, ...]) -> None:
+        known = set(self.values.values())
+        fresh: dict[Op, Op] = {}
+        wanted = [(name, value) for name, value in zip(node.outputs, values) if name]
+        if sum(bool(name) for name in node.outputs) > len(wanted):
+            raise InternalError(
+                f"the translator gave {len(values)} of {len(node.outputs)} outputs", node=node.label, op=node.op
+            )
+        for name, value in wanted:
+            if value in known or value.op.type in ("Parameter", "Constant") or value.op.origin != node.label:
+                self.names.setdefault(value, []).append(name)
+                continue
+            op = fresh.get(value.op, value.op.named(node.label) if not fresh else value.op)
+            fresh[value.op] = op.with_names(value.port, [name])
+        for name, value in wanted:
+            self.values[name] = Value(fresh[value.op], value.port) if value.op in fresh else value
+
+    def graph(self, wanted: Sequence[str], asked: Sequence[str]) -> Graph:
+        """Results for the wanted tensors, in order; Parameters that nothing reads stay, as the file declares them."""
+        results = []
+        for name, alias in zip(wanted, asked or wanted, strict=True):
+            value = self.value(name)
+            if value is None:
+                raise BadModel(f"output '{name}' is left out")
+            if alias != name:
+                self.names.setdefault(value, []).append(alias)
+            results.append(ops.result(value, alias))
+        return rename(Graph(tuple(self.parameters), tuple(results), self.model.name), self.names)
+
+
+def frozen(name: str, dtype: DType, shape: Shape, value: Array) -> Value:
+    """A Constant in the place of input `name`; BadModel if the value does not fit the shape."""
+    array = value.astype(dtype.numpy)
+    if shape is not None and array.ndim == 0:
+        array = array.reshape((1,) * len(shape))
+    if shape is not None and (
+        len(shape) != array.ndim or any(isinstance(d, int) and d != n for d, n in zip(shape, array.shape))
+    ):
+        raise BadModel(f"value of shape {list(array.shape)} for input '{name}' of shape {text(shape)}")
+    return ops.constant(inline(array, dtype), name).op.with_names(0, [name]).value()
+
+
+def call(entry: Entry, node: Node, inputs: list[Value | None]) -> Value | Op | tuple[Value, ...]:
+    """The translator called with inputs and attributes bound by its signature."""
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    if len(inputs) < entry.least or (entry.most is not None and len(inputs) > entry.most):
+        raise BadModel(
+            f"{len(inputs)} inputs given, {entry.least} to {entry.most if entry.most is not None else 'any'} wanted"
+        )
+    if any(value is None for value in inputs[: entry.least]):
+        raise BadModel("a required input is left out")
+    attrs = dict(node.attributes())
+    foreign = [] if entry.open else sorted(set(attrs) - set(entry.keywords))
+    if foreign:
+        raise Unsupported(f"attribute {', '.join(f'{name!r}' for name in foreign)} is not supported")
+    absent = [n for n, default in entry.keywords.items() if default is inspect.Parameter.empty and n not in attrs]
+    if absent:
+        raise BadModel(f"attribute {', '.join(f'{name!r}' for name in absent)} is missing")
+    if entry.takes_node:
+        attrs[NODE] = node
+    try:
+        return entry.function(*inputs, **attrs)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise InternalError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,182 @@
+"""The steps that weights go through between source and `.bin`; each is data and knows its result's shape beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchconv.errors import BadModel
+from batchconv.tensor import Array, DType, Region, Spec
+from batchconv.weight import Weight, read
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """Axis i of the result is axis perm[i] of the input (numpy.transpose)."""
+
+    perm: tuple[int, ...]
+
+    def spec(self, spec: Spec) -> Spec:
+        if sorted(self.perm) != list(range(len(spec.shape))):
+            raise BadModel(f"permutation {list(self.perm)} does not fit shape {list(spec.shape)}")
+        return Spec(spec.dtype, tuple(spec.shape[axis] for axis in self.perm))
+
+    def pull(self, region: Region, spec: Spec) -> Region:
+        inverse = sorted(range(len(self.perm)), key=self.perm.__getitem__)
+        return Region(tuple(region.start[i] for i in inverse), tuple(region.stop[i] for i in inverse))
+
+    def apply(self, block: Array, region: Region, spec: Spec) -> Array:
+        return np.ascontiguousarray(block.transpose(self.perm))
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """The same elements in C order, in another static shape."""
+
+    shape: tuple[int, ...]
+
+    def spec(self, spec: Spec) -> Spec:
+        if math.prod(self.shape) != spec.size:
+            raise BadModel(f"a weight of shape {list(spec.shape)} cannot become {list(self.shape)}")
+        return Spec(spec.dtype, self.shape)
+
+    def pull(self, region: Region, spec: Spec) -> Region:
+        flat = region.flat(self.shape)
+        if flat is None or not spec.shape:
+            return Region.whole(spec.shape)
+        first, stop = flat
+        width = max(1, spec.size // max(spec.rows, 1))
+        return Region.rows(spec.shape, first // width, -(-stop // width))
+
+    def apply(self, block: Array, region: Region, spec: Spec) -> Array:
+        flat = region.flat(self.shape)
+        if flat is None:
+            return block.reshape(self.shape)[region.slices]
+        skip = flat[0] - self.pull(region, spec).start[0] * (spec.size // spec.rows) if spec.size and spec.shape else 0
+        return block.reshape(-1)[skip : skip + region.size].reshape(region.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Elements converted to `dtype` as numpy's astype does; float to float16 is clamped to +-65504 if `clamp`."""
+
+    dtype: DType
+    clamp: bool = False
+
+    def spec(self, spec: Spec) -> Spec:
+        return Spec(self.dtype, spec.shape)
+
+    def pull(self, region: Region, spec: Spec) -> Region:
+        return region
+
+    def apply(self, block: Array, region: Region, spec: Spec) -> Array:
+        if self.clamp:
+            return clamped_half(block)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return block.astype(self.dtype.numpy)
+
+
+def clamped_half(block: Array) -> Array:
+    """float16 with +-inf and overflow at +-65504 and NaN at 65504, as `ovc` compresses (ir.md section 5)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = block.astype(np.float16)
+    if not np.isfinite(half).all():
+        np.nan_to_num(half, copy=False, nan=65504.0, posinf=65504.0, neginf=-65504.0)
+    return half
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows `start` to `stop` of one axis."""
+
+    axis: int
+    start: int
+    stop: int
+
+    def spec(self, spec: Spec) -> Spec:
+        if not (0 <= self.axis < len(spec.shape) and 0 <= self.start <= self.stop <= spec.shape[self.axis]):
+            raise BadModel(f"slice {self.start}:{self.stop} of axis {self.axis} is outside shape {list(spec.shape)}")
+        shape = list(spec.shape)
+        shape[self.axis] = self.stop - self.start
+        return Spec(spec.dtype, tuple(shape))
+
+    def pull(self, region: Region, spec: Spec) -> Region:
+        start, stop = list(region.start), list(region.stop)
+        start[self.axis] += self.start
+        stop[self.axis] += self.start
+        return Region(tuple(start), tuple(stop))
+
+    def apply(self, block: Array, region: Region, spec: Spec) -> Array:
+        return block
+
+
+UNARY: dict[str, Callable[[Array], Array]] = {
+    "negative": np.negative,
+    "sqrt": np.sqrt,
+    "reciprocal": np.reciprocal,
+    "abs": np.abs,
+    "exp": np.exp,
+}
+BINARY: dict[str, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """Each element through one function of UNARY, in the element type of the weight."""
+
+    kind: str
+
+    def spec(self, spec: Spec) -> Spec:
+        return spec
+
+    def pull(self, region: Region, spec: Spec) -> Region:
+        return region
+
+    def apply(self, block: Array, region: Region, spec: Spec) -> Array:
+        with np.errstate(all="ignore"):
+            return UNARY[self.kind](block)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """`weight KIND operand` element by element (KIND of BINARY), the operand broadcast as numpy does.
+
+    The operand is a recipe of the same element type, so folding a batch normalisation reads nothing.
+    """
+
+    kind: str
+    operand: Weight
+
+    def spec(self, spec: Spec) -> Spec:
+        other = self.operand.spec
+        if other.dtype is not spec.dtype:
+            raise BadModel(f"{self.kind} of {spec} and {other}: the element types differ")
+        try:
+            return Spec(spec.dtype, np.broadcast_shapes(spec.shape, other.shape))
+        except ValueError:
+            raise BadModel(f"{self.kind} of {spec} and {other}: the shapes do not fit") from None
+
+    def pull(self, region: Region, spec: Spec) -> Region:
+        return narrowed(region, spec.shape)
+
+    def apply(self, block: Array, region: Region, spec: Spec) -> Array:
+        other = read(self.operand, narrowed(region, self.operand.spec.shape))
+        with np.errstate(all="ignore"):
+            return BINARY[self.kind](block, other)
+
+
+def narrowed(region: Region, shape: tuple[int, ...]) -> Region:
+    """The box of an operand of `shape` that numpy broadcasting pairs with `region` of the result."""
+    skip = len(region.start) - len(shape)
+    pairs = [
+        (0, 1) if dim == 1 else (a, b) for dim, a, b in zip(shape, region.start[skip:], region.stop[skip:], strict=True)
+    ]
+    return Region(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
