@@ -82,11 +82,12 @@ class ManifestError(BatchconvError, ValueError):
 class StorageError(BatchconvError, OSError):
     """A store did not answer, or refused, after retries; running again is safe.
 
-    Fields: message, url.
+    Fields: message, url; transient: another try may succeed with nothing changed (it is not a wrong key or name).
     """
 
-    def __init__(self, message: str, url: str = "") -> None:
+    def __init__(self, message: str, url: str = "", *, transient: bool = False) -> None:
         super().__init__(message, url)
+        self.transient = transient
 
     def __str__(self) -> str:
         message, url = self.args

@@ -1,0 +1,333 @@
+"""Local and shared file systems: positioned reads over kept descriptors, parts written in place, an atomic rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+
+from batchconv.errors import StorageError
+from batchconv.storage.paths import has_magic, local_path
+from batchconv.storage.upload import PartReceipt, PartWriter, Stored, Upload, one_line
+
+HASHED = 16 << 20
+"""Files of at most this size are identified by their content."""
+
+_KEPT = 64
+_COPY = 8 << 20
+_NO_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY}
+
+
+class _File:
+    """An open descriptor that is closed when the last one who reads through it lets go of it."""
+
+    __slots__ = ("_close", "fd", "inode")
+
+    def __init__(self, path: str) -> None:
+        self._close = os.close
+        self.fd = -1
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        found = os.fstat(self.fd)
+        self.inode = found.st_dev, found.st_ino
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            self._close(self.fd)
+
+
+_files: OrderedDict[str, _File] = OrderedDict()
+_lock = threading.Lock()
+
+
+def opened(path: str) -> _File:
+    """The file at `path`, kept open for the next read unless another one stands there by now."""
+    found = os.stat(path)
+    with _lock:
+        file = _files.get(path)
+        if file is not None and file.inode == (found.st_dev, found.st_ino):
+            _files.move_to_end(path)
+            return file
+    file = _File(path)
+    with _lock:
+        _files[path] = file
+        _files.move_to_end(path)
+        while len(_files) > _KEPT:
+            _files.popitem(last=False)
+    return file
+
+
+def size(url: str) -> int:
+    with one_line(url):
+        found = os.stat(local_path(url))
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return found.st_size
+
+
+def exists(url: str) -> bool:
+    return os.path.exists(local_path(url))
+
+
+def identity(url: str) -> str:
+    path = local_path(url)
+    with one_line(url):
+        found = os.stat(path)
+        if found.st_size > HASHED:
+            return f"stat:{found.st_size}-{found.st_mtime_ns}"
+        import hashlib  # 3 ms that a plain conversion need not pay at import
+
+        with open(path, "rb") as file:
+            return (
+                f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                if hasattr(hashlib, "file_digest")
+                else (f"sha256:{hashlib.sha256(file.read()).hexdigest()}")
+            )
+
+
+def read(url: str, offset: int, length: int) -> bytes:
+    with one_line(url):
+        file = opened(local_path(url))
+        data = os.pread(file.fd, length, offset)
+        if len(data) == length or not data:
+            return data
+    rest = bytearray(length - len(data))  # Linux moves at most 2 GiB at once
+    return data + rest[: read_into(url, offset + len(data), memoryview(rest))]
+
+
+def read_into(url: str, offset: int, view: memoryview) -> int:
+    done, view = 0, view.cast("B")
+    with one_line(url):
+        file = opened(local_path(url))
+        while done < len(view):
+            count = os.preadv(file.fd, [view[done:]], offset + done)
+            if not count:
+                break
+            done += count
+    return done
+
+
+def expand(url: str) -> list[str]:
+    """The files that the pattern names, sorted; a name that is no pattern, or of a file that is there, is itself."""
+    path = local_path(url)
+    if not has_magic(path) or os.path.exists(path):
+        return [url]
+    import glob
+
+    scheme = url[: len(url) - len(path)]
+    return [scheme + found for found in sorted(glob.glob(path, recursive=True)) if os.path.isfile(found)]
+
+
+def put(url: str, data: bytes) -> None:
+    path, temp = _sibling(url)
+    with one_line(url, len(data)):
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                _pwrite(fd, memoryview(data), 0)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            _rename(temp, path)
+        except BaseException:
+            _unlink(temp)
+            raise
+
+
+def delete(url: str) -> None:
+    with one_line(url), suppress(FileNotFoundError):
+        os.unlink(local_path(url))
+
+
+def begin(url: str, nbytes: int) -> Upload:
+    _, temp = _sibling(url)
+    with one_line(url, nbytes):
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            _reserve(fd, nbytes)
+            return Upload("file", url, nbytes, temp, str(os.fstat(fd).st_ino))
+        except BaseException:
+            _unlink(temp)
+            raise
+        finally:
+            os.close(fd)
+
+
+def finish(upload: Upload) -> str:
+    """The object is visible whole; true at once if a run before this one had got so far."""
+    path = os.path.realpath(local_path(upload.url))
+    with one_line(upload.url, upload.nbytes):
+        try:
+            fd = os.open(upload.place, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not _is_ours(path, upload):
+                raise StorageError("the temporary file of this upload is gone; begin again", upload.url) from None
+        else:
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            _rename(upload.place, path)
+    return identity(upload.url)
+
+
+def _is_ours(path: str, upload: Upload) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return found.st_size == upload.nbytes and str(found.st_ino) == upload.mark
+
+
+def abort(upload: Upload) -> None:
+    with one_line(upload.url), suppress(FileNotFoundError):
+        os.unlink(upload.place)
+
+
+class FilePart(PartWriter):
+    """A part written where it will lie in the temporary file, by any number of threads."""
+
+    def __init__(self, upload: Upload, number: int, start: int, nbytes: int, last: bool = False) -> None:
+        super().__init__(upload, number, start, nbytes, last)
+        with one_line(upload.url):
+            self._fd = os.open(upload.place, os.O_RDWR | os.O_CLOEXEC)
+
+    def _write(self, offset: int, data: memoryview) -> None:
+        with one_line(self.upload.url, self.upload.nbytes):
+            _pwrite(self._fd, data, offset)
+
+    def _copy(self, offset: int, stored: Stored) -> str:
+        from batchconv.storage import copy_through, is_local
+
+        if not is_local(stored.url):
+            return copy_through(self, offset, stored)
+        with one_line(stored.url):
+            source = opened(local_path(stored.url))
+        done = _copy_range(source.fd, stored, self._fd, offset, self.upload)
+        if done == stored.length:
+            return "copy_file_range"
+        return copy_through(self, offset, stored, done)
+
+    def _close(self) -> PartReceipt:
+        self._discard()
+        return PartReceipt(self.number, self.nbytes, how="+".join(sorted(self.hows)))
+
+    def _discard(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _copy_range(source: int, stored: Stored, target: int, offset: int, upload: Upload) -> int:
+    """How many of the stored bytes the kernel copied: all, or fewer where it does not do that here."""
+    done = 0
+    while done < stored.length:
+        count = min(_COPY, stored.length - done)
+        try:
+            copied = os.copy_file_range(source, target, count, stored.offset + done, offset + done)
+        except OSError as error:
+            if error.errno in _NO_COPY_RANGE:
+                return done
+            with one_line(upload.url, upload.nbytes):
+                raise
+        if not copied:
+            return done  # some file systems (/proc, FUSE) say 0 where there is more: reading tells
+        done += copied
+    return done
+
+
+def _pwrite(fd: int, data: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
+
+
+def _reserve(fd: int, nbytes: int) -> None:
+    """The file has `nbytes`; ENOSPC now rather than later."""
+    if not nbytes:
+        return
+    os.ftruncate(fd, nbytes)
+    room = os.fstatvfs(fd)
+    if room.f_blocks and room.f_bavail * room.f_frsize < nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _rename(temp: str, path: str) -> None:
+    """The file is at `path`, also after a power cut."""
+    os.rename(temp, path)
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some file systems cannot sync a folder
+            os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _unlink(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+# Temporary siblings: `.<name>.<host>-<pid>-<start>.<random>.tmp`, so that whoever comes next can tell a live
+# writer's file from a dead one's.
+
+
+def _sibling(url: str) -> tuple[str, str]:
+    """The real path that `url` names and a fresh temporary name beside it; those of dead processes are removed."""
+    path = os.path.realpath(local_path(url))
+    folder, name = os.path.split(path)
+    with one_line(url):
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.makedirs(folder, exist_ok=True)
+        _sweep(folder, name)
+    return path, os.path.join(
+        folder, f".{name}.{_host()}-{os.getpid()}-{_started(os.getpid())}.{os.urandom(4).hex()}.tmp"
+    )
+
+
+def _sweep(folder: str, name: str) -> None:
+    """No temporary sibling of `name` is left whose process, on this host, is dead."""
+    prefix = f".{name}.{_host()}-"
+    with os.scandir(folder) as entries:
+        found = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(".tmp")]
+    for entry in found:
+        pid, _, start = entry[len(prefix) :].partition(".")[0].partition("-")
+        if pid.isdigit() and _started(int(pid)) != start:
+            _unlink(os.path.join(folder, entry))
+
+
+def _host() -> str:
+    """What tells one machine, and one container on it, from another."""
+    import zlib
+
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{zlib.crc32(f'{os.uname().nodename} {space}'.encode()):08x}"
+
+
+def _started(pid: int) -> str:
+    """When the process started, in the kernel's ticks; empty if it is gone (or a zombie)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return "" if os.path.isdir("/proc/self") else _signalled(pid)
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def _signalled(pid: int) -> str:
+    """The same where there is no /proc: only whether it is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except OSError:
+        pass
+    return "0"

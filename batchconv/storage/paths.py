@@ -1,0 +1,46 @@
+"""Names of objects: plain paths and fsspec URLs, taken apart and joined without looking at any store."""
+
+from __future__ import annotations
+
+import os
+
+
+def is_local(url: str) -> bool:
+    """True for a plain path or `file://` URL."""
+    return "://" not in url or url.startswith("file://")
+
+
+def local_path(url: str) -> str:
+    """The path that a local `url` names."""
+    return url.removeprefix("file://")
+
+
+def protocol(url: str) -> str:
+    """The part before `://`; `file` for a plain path."""
+    return url.partition("://")[0] if "://" in url else "file"
+
+
+def join(url: str, *parts: str) -> str:
+    """`url` with `parts` below it, whatever slashes they start or end with."""
+    for part in parts:
+        part = part.strip("/")
+        url = f"{url}{'' if url.endswith('/') or not url else '/'}{part}" if part else url
+    return url
+
+
+def parent(url: str) -> str:
+    """What `url` lies in: `.` for a bare name; a bucket or root lies in itself."""
+    if "://" not in url:
+        return os.path.dirname(url.rstrip("/") or "/") or "."
+    scheme, _, path = url.partition("://")
+    if not path.rstrip("/"):
+        return url
+    head, slash, _ = path.rstrip("/").rpartition("/")
+    if not slash:
+        return url
+    return f"{scheme}://{head or '/'}"
+
+
+def has_magic(url: str) -> bool:
+    """True if a `*`, `?` or `[` in it makes `url` a pattern."""
+    return any(sign in url for sign in "*?[")
