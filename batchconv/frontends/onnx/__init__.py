@@ -1,0 +1,6 @@
+"""ONNX, opset 1 to 26: `read` makes the Model, `registry` holds the translators (by family, one module each)."""
+
+from batchconv.frontends.onnx.reader import read
+from batchconv.frontends.onnx.registry import onnx as registry
+
+__all__ = ["read", "registry"]

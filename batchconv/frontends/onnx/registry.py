@@ -1,0 +1,5 @@
+"""The table that every translator of this package enters itself into."""
+
+from batchconv.frontends.translate import Registry
+
+onnx = Registry("onnx")
