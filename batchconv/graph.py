@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,15 +74,20 @@ class Op:
     def values(self) -> tuple[Value, ...]:
         return tuple(Value(self, port) for port in range(len(self.outputs)))
 
-    def named(self, name: str) -> Op:
-        """A copy under another friendly name."""
-        return replace(self, name=name, cache={})
+    def named(self, name: str, origin: str = "") -> Op:
+        """A copy under another friendly name (and, if given, from another framework's node)."""
+        return Op(self.type, self.inputs, self.attrs, self.outputs, name, origin or self.origin)
+
+    def on(self, inputs: tuple[Value, ...]) -> Op:
+        """A copy on other inputs of the same types and shapes; see `opset.rebuilt` for any others."""
+        return Op(self.type, inputs, self.attrs, self.outputs, self.name, self.origin)
 
     def with_names(self, port: int, names: Iterable[str]) -> Op:
         """A copy whose output `port` has these tensor names besides its own."""
         old = self.outputs[port]
-        new = replace(old, names=tuple(dict.fromkeys((*old.names, *names))))
-        return replace(self, outputs=(*self.outputs[:port], new, *self.outputs[port + 1 :]), cache={})
+        new = Output(old.dtype, old.shape, tuple(dict.fromkeys((*old.names, *names))), old.known)
+        outputs = (*self.outputs[:port], new, *self.outputs[port + 1 :])
+        return Op(self.type, self.inputs, self.attrs, outputs, self.name, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +196,15 @@ class Graph:
         return "\n".join(lines(self))
 
 
-def ordered(roots: Sequence[Op]) -> list[Op]:
-    """All operations that `roots` reach, inputs first; without recursion (networks are thousands deep)."""
+def ordered(roots: Sequence[Op], known: Container[Op] = ()) -> list[Op]:
+    """All operations that `roots` reach, inputs first, short of those `known`; without recursion (networks are deep)."""
     done: dict[Op, None] = {}
     stack: list[tuple[Op, int]] = [(op, 0) for op in reversed(roots)]
     while stack:
         op, at = stack.pop()
-        if op in done:
+        if op in done or op in known:
             continue
-        while at < len(op.inputs) and op.inputs[at].op in done:
+        while at < len(op.inputs) and (op.inputs[at].op in done or op.inputs[at].op in known):
             at += 1
         if at == len(op.inputs):
             done[op] = None
@@ -232,12 +237,12 @@ def unflatten(rows: list[Row], parameters: list[int], results: list[int], name: 
 
 
 def lines(graph: Graph) -> Iterator[str]:
-    """The text form, a line an operation: `%3 = Relu(%2) {...} : f32[1,64,?,?] 'relu1' <- names`."""
+    """The text form, a line an operation: `%3 = Relu(%2) {...} : f32[1,64,?,?]<tensor,names> 'relu1'`."""
     index = {op: i for i, op in enumerate(graph.ops())}
     for op, number in index.items():
         args = ", ".join(f"%{index[v.op]}" + (f":{v.port}" if v.port else "") for v in op.inputs)
         attrs = ", ".join(f"{key}={show(value)}" for key, value in sorted(op.attrs.items()))
-        outs = ", ".join(map(str, op.outputs))
+        outs = ", ".join(f"{out}<{','.join(out.names)}>" if out.names else str(out) for out in op.outputs)
         yield f"%{number} = {op.type}({args})" + (f" {{{attrs}}}" if attrs else "") + f" : {outs} '{op.name}'"
 
 
