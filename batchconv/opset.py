@@ -14,6 +14,7 @@ from typing import Any
 
 from batchconv.errors import BadModel, InternalError
 from batchconv.graph import Attr, Op, Output, Value
+from batchconv.shape import tagged
 from batchconv.tensor import DType
 
 Infer = Callable[[Sequence[Value], Mapping[str, Attr]], "Output | tuple[Output, ...]"]
@@ -52,7 +53,11 @@ class Row:
             raise BadModel(f"{self.type} takes {' '.join(self.inputs) or 'no inputs'}, {count} given")
 
     def check_attrs(self, given: Mapping[str, Any]) -> dict[str, Attr]:
-        """Every attribute in canonical form, defaults filled in; BadModel names the wrong one."""
+        """Every attribute in canonical form, defaults filled in; BadModel names the wrong one.
+
+        A name with a hyphen (`exclude-pad`) may be given with an underscore.
+        """
+        given = {n if n in self.attrs else n.replace("_", "-"): value for n, value in given.items()}
         unknown = sorted(set(given) - set(self.attrs))
         if unknown:
             raise InternalError(f"{self.type} has no attribute {', '.join(unknown)}")
@@ -100,8 +105,9 @@ def define(type: str, opset: int, inputs: str, infer: Infer, /, **attrs: AttrDef
 def build(row: Row, inputs: tuple[Value, ...], attrs: Mapping[str, Attr], name: str = "") -> Op:
     """An Op of `row` with its outputs inferred; BadModel if inputs do not fit."""
     row.check_inputs(len(inputs))
-    outputs = row.infer(inputs, attrs)
-    return Op(row.type, inputs, attrs, outputs if isinstance(outputs, tuple) else (outputs,), name, _origin.get())
+    made = row.infer(inputs, attrs)
+    outputs = tuple(replace(o, shape=tagged(o.shape)) for o in (made if isinstance(made, tuple) else (made,)))
+    return Op(row.type, inputs, attrs, outputs, name, _origin.get())
 
 
 def rebuilt(op: Op, inputs: tuple[Value, ...]) -> Op:
@@ -117,6 +123,14 @@ def _same(a: Value, b: Value) -> bool:
     if a.dtype is not b.dtype or a.shape != b.shape:
         return False
     return a.output.known == b.output.known or b.op.type == "Constant"
+
+
+_IR_TYPES = {"Constant": "Const", "Relu": "ReLU", "PRelu": "PReLU", "Softmax": "SoftMax"}
+
+
+def ir_type(op_type: str) -> str:
+    """The spelling of an operation type in the IR (ir.md section 2)."""
+    return _IR_TYPES.get(op_type, op_type)
 
 
 @contextmanager

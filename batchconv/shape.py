@@ -6,18 +6,23 @@ None where not even the rank is known (OpenVINO: `ov::Dimension`, `ov::PartialSh
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from batchconv.errors import BadModel
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An integer that is only known to lie between `lo` and `hi` (both included; `hi` None: no upper bound)."""
+    """An integer that is only known to lie between `lo` and `hi` (both included; `hi` None: no upper bound).
+
+    symbol: the same number on two dimensions says that they are equal whatever they are; 0 says nothing.
+    """
 
     lo: int = 0
     hi: int | None = None
+    symbol: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         if self.lo == 0 and self.hi is None:
@@ -25,20 +30,24 @@ class Interval:
         return f"{self.lo or ''}..{'' if self.hi is None else self.hi}"
 
     def __add__(self, other: Dim) -> Dim:
+        if other == 0:
+            return self
         b = bounds(other)
         return interval(self.lo + b.lo, None if self.hi is None or b.hi is None else self.hi + b.hi)
 
     __radd__ = __add__
 
     def __mul__(self, other: Dim) -> Dim:
+        if other in (0, 1):
+            return self if other else 0
         b = bounds(other)
-        if other == 0:
-            return 0
         return interval(self.lo * b.lo, None if self.hi is None or b.hi is None else self.hi * b.hi)
 
     __rmul__ = __mul__
 
     def __sub__(self, other: Dim) -> Dim:
+        if other == 0:
+            return self
         b = bounds(other)
         return interval(self.lo - b.hi if b.hi is not None else 0, None if self.hi is None else self.hi - b.lo)
 
@@ -47,8 +56,8 @@ class Interval:
 
     def __floordiv__(self, other: Dim) -> Dim:
         b = bounds(other)
-        if b.lo <= 0:
-            return ANY
+        if other == 1 or b.lo <= 0:
+            return self if other == 1 else ANY
         return interval(0 if b.hi is None else self.lo // b.hi, None if self.hi is None else self.hi // b.lo)
 
 
@@ -63,6 +72,23 @@ def interval(lo: int, hi: int | None) -> Dim:
     if hi is None:
         return Interval(lo)
     return lo if hi <= lo else Interval(lo, hi)
+
+
+_symbols = itertools.count(1)
+
+
+def tagged(shape: Shape) -> Shape:
+    """`shape` with a symbol of its own on every dimension that is not known and has none."""
+    if shape is None or all(isinstance(dim, int) or dim.symbol for dim in shape):
+        return shape
+    return tuple(d if isinstance(d, int) or d.symbol else replace(d, symbol=next(_symbols)) for d in shape)
+
+
+def same(a: Dim, b: Dim) -> bool:
+    """True if the two are certainly equal."""
+    if isinstance(a, int) or isinstance(b, int):
+        return a == b
+    return a.symbol == b.symbol != 0
 
 
 def bounds(dim: Dim) -> Interval:
@@ -98,13 +124,14 @@ def product(dims: Iterable[Dim]) -> Dim:
 def merge_dim(a: Dim, b: Dim) -> Dim:
     """What is known of a dimension that is both `a` and `b`; BadModel if it cannot be both."""
     if a == b:
-        return a
+        return b if isinstance(a, Interval) and not a.symbol else a
     x, y = bounds(a), bounds(b)
     lo = max(x.lo, y.lo)
     his = [h for h in (x.hi, y.hi) if h is not None]
     if his and min(his) < lo:
         raise BadModel(f"dimensions {a} and {b} do not agree")
-    return interval(lo, min(his) if his else None)
+    both = interval(lo, min(his) if his else None)
+    return a if both == a else b if both == b else both
 
 
 def merge(a: Shape, b: Shape) -> Shape:
@@ -120,7 +147,7 @@ def broadcast_dim(a: Dim, b: Dim) -> Dim:
     """Numpy's rule for one dimension: equal, or one of them 1."""
     if a == 1:
         return b
-    if b == 1 or a == b:
+    if b == 1 or same(a, b):
         return a
     if isinstance(a, int) and isinstance(b, int):
         raise BadModel(f"dimensions {a} and {b} cannot be broadcast")
