@@ -12,13 +12,12 @@ written in parts cannot be seen before `finish`:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from batchconv.errors import StorageError
-from batchconv.storage import local
+from batchconv.storage import stores
 from batchconv.storage.paths import is_local, join, local_path, parent, protocol
-from batchconv.storage.upload import PartReceipt, PartWriter, Stored, Upload
+from batchconv.storage.upload import PartReceipt, PartWriter, Upload
 
 __all__ = [
     "PartReceipt",
@@ -27,7 +26,6 @@ __all__ = [
     "abort",
     "begin",
     "configure",
-    "copy_through",
     "delete",
     "exists",
     "expand",
@@ -46,86 +44,89 @@ __all__ = [
     "size",
 ]
 
-BLOCK = 1 << 20
-
 
 def size(url: str) -> int:
     """Bytes of the object."""
-    return local.size(url)
+    return stores.reader(url).size(url)
 
 
 def exists(url: str) -> bool:
-    """True if the object is there."""
-    return local.exists(url)
+    """True if the object is there; a store that does not answer is a StorageError, not False."""
+    return stores.reader(url).exists(url)
 
 
 def identity(url: str) -> str:
     """What changes when the object does: `sha256:` of a small local file, `stat:` of a large one, else `etag:`."""
-    return local.identity(url)
+    return stores.reader(url).identity(url)
 
 
 def read(url: str, offset: int, length: int) -> bytes:
     """`length` bytes from `offset` (fewer at the end of the object); StorageError if it cannot be read."""
-    return local.read(url, offset, length)
+    return stores.reader(url).read(url, offset, length)
 
 
 def read_into(url: str, offset: int, view: memoryview) -> int:
     """How many bytes of `view` were filled from `offset` (fewer than it has at the end of the object)."""
-    return local.read_into(url, offset, view)
+    return stores.reader(url).read_into(url, offset, view)
 
 
 def read_many(ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
-    """`read` of each (url, offset, length), in few requests."""
-    return [read(*each) for each in ranges]
+    """`read` of each (url, offset, length); ranges of a remote object that lie close come in one request."""
+    grouped: dict[str, list[int]] = {}
+    for index, (url, _, _) in enumerate(ranges):
+        grouped.setdefault(url, []).append(index)
+    out = [b""] * len(ranges)
+    for url, indices in grouped.items():
+        found = stores.reader(url).read_many(url, [ranges[index][1:] for index in indices])
+        for index, data in zip(indices, found, strict=True):
+            out[index] = data
+    return out
 
 
 def expand(url: str) -> list[str]:
     """The objects that a pattern names, sorted; a URL that is no pattern is itself."""
-    return local.expand(url)
+    return stores.reader(url).expand(url)
+
+
+def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """fsspec's options by URL protocol hold in this process from now on, e.g. `{"s3": {"key": "$MY_KEY"}}`.
+
+    A text `$NAME` stands for the environment variable, which is looked up when the store is first used.
+    """
+    from batchconv.storage import remote
+
+    remote.configure(options)
 
 
 def put(url: str, data: bytes) -> None:
     """The object holds `data`; whoever looks sees what was there before, or all of it."""
-    local.put(url, data)
+    stores.store(stores.kind(url)).put(url, data)
 
 
 def delete(url: str) -> None:
     """The object is not there (any more)."""
-    local.delete(url)
-
-
-def configure(options: dict[str, dict[str, Any]]) -> None:
-    """Storage options by URL protocol are set for this process."""
+    stores.store(stores.kind(url)).delete(url)
 
 
 def begin(url: str, nbytes: int) -> Upload:
     """An object of `nbytes` may be written in parts; it is invisible until `finish`, and leaves nothing on `abort`."""
-    return local.begin(url, nbytes)
+    return stores.store(stores.kind(url)).begin(url, nbytes)
 
 
 def part(upload: Upload, number: int, start: int, nbytes: int, last: bool = False) -> PartWriter:
-    """Part `number` (from 0) is open: bytes `start` to `start + nbytes`; the last is written after all others."""
-    return local.FilePart(upload, number, start, nbytes, last)
+    """Part `number` (from 0) is open: bytes `start` to `start + nbytes` of the object.
+
+    It may write outside of these what lies in the last part, which is to be written after all others. On S3 every
+    part but the last has at least 5 MiB, or none.
+    """
+    return stores.store(upload.kind).open_part(upload, number, start, nbytes, last)
 
 
 def finish(upload: Upload, receipts: Iterable[PartReceipt]) -> str:
     """The object is visible, whole and durable; its identity. May run twice."""
-    return local.finish(upload)
+    return stores.store(upload.kind).finish(upload, receipts)
 
 
 def abort(upload: Upload) -> None:
-    """Nothing of the upload is left; what stood at its URL before still does. May run twice."""
-    local.abort(upload)
-
-
-def copy_through(writer: PartWriter, offset: int, stored: Stored, done: int = 0) -> str:
-    """The stored bytes from `done` on are read here and written."""
-    view = memoryview(bytearray(min(BLOCK, stored.length - done)))
-    while done < stored.length:
-        count = read_into(stored.url, stored.offset + done, view[: stored.length - done])
-        if not count:
-            missing = f"{stored.length} bytes wanted from {stored.offset}, {done} there"
-            raise StorageError(f"the object ends early: {missing}", stored.url)
-        writer.write(offset + done, view[:count])
-        done += count
-    return "write"
+    """Nothing of the upload is left; what stood at its URL before still does. May run twice, and after `finish`."""
+    stores.store(upload.kind).abort(upload)

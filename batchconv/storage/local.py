@@ -7,11 +7,13 @@ import os
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
 
 from batchconv.errors import StorageError
-from batchconv.storage.paths import has_magic, local_path
-from batchconv.storage.upload import PartReceipt, PartWriter, Stored, Upload, one_line
+from batchconv.storage.faults import one_line
+from batchconv.storage.paths import has_magic, is_local, local_path
+from batchconv.storage.upload import PartReceipt, PartWriter, Stored, Upload, copy_through
 
 HASHED = 16 << 20
 """Files of at most this size are identified by their content."""
@@ -111,6 +113,10 @@ def read_into(url: str, offset: int, view: memoryview) -> int:
     return done
 
 
+def read_many(url: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+    return [read(url, offset, length) for offset, length in ranges]
+
+
 def expand(url: str) -> list[str]:
     """The files that the pattern names, sorted; a name that is no pattern, or of a file that is there, is itself."""
     path = local_path(url)
@@ -124,7 +130,7 @@ def expand(url: str) -> list[str]:
 
 def put(url: str, data: bytes) -> None:
     path, temp = _sibling(url)
-    with one_line(url, len(data)):
+    with one_line(url, len(data), os.path.dirname(path)):
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             try:
@@ -144,8 +150,8 @@ def delete(url: str) -> None:
 
 
 def begin(url: str, nbytes: int) -> Upload:
-    _, temp = _sibling(url)
-    with one_line(url, nbytes):
+    path, temp = _sibling(url)
+    with one_line(url, nbytes, os.path.dirname(path)):
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             _reserve(fd, nbytes)
@@ -157,10 +163,10 @@ def begin(url: str, nbytes: int) -> Upload:
             os.close(fd)
 
 
-def finish(upload: Upload) -> str:
+def finish(upload: Upload, receipts: Iterable[PartReceipt]) -> str:
     """The object is visible whole; true at once if a run before this one had got so far."""
     path = os.path.realpath(local_path(upload.url))
-    with one_line(upload.url, upload.nbytes):
+    with one_line(upload.url):
         try:
             fd = os.open(upload.place, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -197,12 +203,10 @@ class FilePart(PartWriter):
             self._fd = os.open(upload.place, os.O_RDWR | os.O_CLOEXEC)
 
     def _write(self, offset: int, data: memoryview) -> None:
-        with one_line(self.upload.url, self.upload.nbytes):
+        with one_line(self.upload.url, self.upload.nbytes, os.path.dirname(self.upload.place)):
             _pwrite(self._fd, data, offset)
 
     def _copy(self, offset: int, stored: Stored) -> str:
-        from batchconv.storage import copy_through, is_local
-
         if not is_local(stored.url):
             return copy_through(self, offset, stored)
         with one_line(stored.url):
@@ -222,6 +226,10 @@ class FilePart(PartWriter):
             os.close(fd)
 
 
+def open_part(upload: Upload, number: int, start: int, nbytes: int, last: bool) -> PartWriter:
+    return FilePart(upload, number, start, nbytes, last)
+
+
 def _copy_range(source: int, stored: Stored, target: int, offset: int, upload: Upload) -> int:
     """How many of the stored bytes the kernel copied: all, or fewer where it does not do that here."""
     done = 0
@@ -232,7 +240,7 @@ def _copy_range(source: int, stored: Stored, target: int, offset: int, upload: U
         except OSError as error:
             if error.errno in _NO_COPY_RANGE:
                 return done
-            with one_line(upload.url, upload.nbytes):
+            with one_line(upload.url, upload.nbytes, os.path.dirname(upload.place)):
                 raise
         if not copied:
             return done  # some file systems (/proc, FUSE) say 0 where there is more: reading tells

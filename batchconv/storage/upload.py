@@ -1,11 +1,7 @@
-"""What the stores share: the token of an object being written, what its parts return, and errors in one line."""
+"""What the stores share: the token of an object being written, what its parts return, how one is open."""
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -18,6 +14,9 @@ if TYPE_CHECKING:
     Buffer: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[Any]
 
 Writer = TypeVar("Writer", bound="PartWriter")
+
+_NEAR, _FAR = 1 << 20, 8 << 20
+"""Bytes of a copy that are in flight: what fits the cache, or what is worth a request."""
 
 
 class Stored(Protocol):
@@ -121,46 +120,20 @@ def flat(buffer: Buffer) -> memoryview:
         return memoryview(buffer)
     if isinstance(buffer, memoryview):
         return buffer.cast("B") if buffer.nbytes else memoryview(b"")
-    return memoryview(buffer.reshape(-1).view("u1"))  # numpy: some of its types have no buffer format of their own
+    return memoryview(buffer.reshape(-1).view("u1").data)  # numpy: some of its types have no buffer format of their own
 
 
-_PASSING = {
-    errno.EIO,
-    errno.EAGAIN,
-    errno.EBUSY,
-    errno.ETIMEDOUT,
-    errno.ESTALE,
-    errno.EINTR,
-    errno.EMFILE,
-    errno.ENFILE,
-}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+def copy_through(writer: PartWriter, offset: int, stored: Stored, done: int = 0) -> str:
+    """The stored bytes from `done` on are read here and written."""
+    from batchconv import storage
 
-
-@contextmanager
-def one_line(url: str, nbytes: int | None = None) -> Iterator[None]:
-    """Inside, an OSError of the system is a StorageError that names `url`, and the bytes needed if the disk is full."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        raise system_error(error, url, nbytes) from None
-
-
-def system_error(error: OSError, url: str, nbytes: int | None = None) -> StorageError:
-    """The StorageError that says what the system said."""
-    text = error.strerror or str(error) or type(error).__name__
-    text = text[:1].lower() + text[1:]
-    if error.errno in _FULL and nbytes is not None:
-        text += f" ({nbytes} bytes needed{_free(url)})"
-    return StorageError(text, url, transient=error.errno in _PASSING)
-
-
-def _free(path: str) -> str:
-    folder = os.path.dirname(path.removeprefix("file://")) or "."
-    try:
-        stat = os.statvfs(folder)
-    except OSError:
-        return ""
-    return f", {stat.f_bavail * stat.f_frsize} free"
+    block = _NEAR if storage.is_local(stored.url) else _FAR
+    view = memoryview(bytearray(min(block, stored.length - done)))
+    while done < stored.length:
+        count = storage.read_into(stored.url, stored.offset + done, view[: stored.length - done])
+        if not count:
+            missing = f"{stored.length} bytes wanted from {stored.offset}, {done} there"
+            raise StorageError(f"the object ends early: {missing}", stored.url)
+        writer.write(offset + done, view[:count])
+        done += count
+    return "write"
