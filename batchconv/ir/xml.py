@@ -9,6 +9,7 @@ from typing import Any
 
 from batchconv.errors import InternalError
 from batchconv.graph import Attr, Graph, Op, Output, Value
+from batchconv.ir.layout import blob_size
 from batchconv.opset import TABLE, ir_type
 from batchconv.shape import Interval, Shape
 from batchconv.tensor import DType
@@ -127,14 +128,6 @@ def _constant(op: Op, offsets: Mapping[Weight, int]) -> Iterator[tuple[str, str]
     yield "shape", ", ".join(map(str, spec.shape))
     yield "offset", str(offsets[weight])
     yield "size", str(blob_size(weight))
-
-
-def blob_size(weight: Weight) -> int:
-    """Bytes a Constant has in the `.bin`: packed elements; text as it is stored; one byte if there are no elements."""
-    spec = weight.spec
-    if spec.dtype is not DType.STRING:
-        return max(spec.nbytes, 1)
-    return len(weight.source) if isinstance(weight.source, bytes) else getattr(weight.source, "length", 1)
 
 
 def _attributes(op: Op) -> Iterator[tuple[str, str]]:
