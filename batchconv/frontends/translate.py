@@ -11,7 +11,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from batchconv import ops
 from batchconv.errors import BadModel, ConversionError, InternalError, Unsupported
@@ -23,6 +23,7 @@ from batchconv.tensor import Array, DType
 from batchconv.weight import Weight, inline
 
 Translator = Callable[..., "Value | Op | tuple[Value, ...]"]
+Registered = TypeVar("Registered", bound=Translator)
 NODE = "_node"
 """Name of the keyword by which a translator asks for the Node itself (number of outputs, opset, tops)."""
 
@@ -112,14 +113,14 @@ class Registry:
     framework: str
     table: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
 
-    def op(self, *names: str, since: int = 1, domain: str = "") -> Callable[[Translator], Translator]:
+    def op(self, *names: str, since: int = 1, domain: str = "") -> Callable[[Registered], Registered]:
         """Register a function as the translator of these operators from version `since` on.
 
         Positional parameters are inputs (a default makes one optional, `*xs` takes the rest), keyword-only ones
         are attributes with the framework's defaults, `_node` is the Node. `**others` accepts attributes unseen.
         """
 
-        def register(function: Translator) -> Translator:
+        def register(function: Registered) -> Registered:
             for name in names:
                 self.add(name, function, since, domain)
             return function

@@ -1,5 +1,16 @@
 """ONNX, opset 1 to 26: `read` makes the Model, `registry` holds the translators (by family, one module each)."""
 
+from batchconv.frontends.onnx import (  # noqa: F401  (each enters its translators into the registry)
+    activation,
+    arithmetic,
+    generate,
+    indexing,
+    movement,
+    nn,
+    norm,
+    reduction,
+    resize,
+)
 from batchconv.frontends.onnx.reader import read
 from batchconv.frontends.onnx.registry import onnx as registry
 
