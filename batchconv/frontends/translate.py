@@ -11,6 +11,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, TypeVar
 
 from batchconv import ops
@@ -111,7 +112,7 @@ class Registry:
     """The translators of one framework, by (domain, operator)."""
 
     framework: str
-    table: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
+    table: dict[tuple[str, str], list[tuple[int, Translator]]] = field(default_factory=dict)
 
     def op(self, *names: str, since: int = 1, domain: str = "") -> Callable[[Registered], Registered]:
         """Register a function as the translator of these operators from version `since` on.
@@ -134,13 +135,14 @@ class Registry:
 
     def add(self, name: str, function: Translator, since: int, domain: str) -> None:
         entries = self.table.setdefault((domain, name), [])
-        entries.append(entry_of(function, since))
-        entries.sort(key=lambda entry: entry.since)
+        entries.append((since, function))
+        entries.sort(key=lambda entry: entry[0])
 
     def find(self, node: Node) -> Entry | None:
         """The newest translator of `node` not newer than its version."""
         entries = self.table.get((node.domain, node.op), ())
-        return next((entry for entry in reversed(entries) if entry.since <= node.version), None)
+        found = next(((since, function) for since, function in reversed(entries) if since <= node.version), None)
+        return None if found is None else entry_of(*found)
 
     def names(self) -> list[str]:
         """Every operator with a translator, `domain.Name` outside the default domain, sorted."""
@@ -154,8 +156,9 @@ def _positional(constructor: Translator) -> Translator:
     return translator
 
 
-def entry_of(function: Translator, since: int) -> Entry:
-    """The signature of a translator, taken apart once."""
+@cache
+def entry_of(since: int, function: Translator) -> Entry:
+    """The signature of a translator, taken apart once, and only if a model uses it."""
     parameters = inspect.signature(function).parameters.values()
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != NODE}
@@ -233,6 +236,7 @@ class Walk:
         self.values: dict[str, Value] = {}
         self.parameters: list[Op] = []
         self.names: dict[Value, list[str]] = {}
+        self.bound: set[Value] = set()
         self.producer = {name: node for node in model.nodes for name in node.outputs if name}
         self.by_node = {node.name: node for node in reversed(model.nodes) if node.name}
 
@@ -321,7 +325,6 @@ class Walk:
         self.bind(node, values)
 
     def bind(self, node: Node, values: tuple[Value, ...]) -> None:
-        known = set(self.values.values())
         fresh: dict[Op, Op] = {}
         wanted = [(name, value) for name, value in zip(node.outputs, values) if name]
         if sum(bool(name) for name in node.outputs) > len(wanted):
@@ -329,13 +332,14 @@ class Walk:
                 f"the translator gave {len(values)} of {len(node.outputs)} outputs", node=node.label, op=node.op
             )
         for name, value in wanted:
-            if value in known or value.op.type in ("Parameter", "Constant") or value.op.origin != node.label:
+            if value in self.bound or value.op.type in ("Parameter", "Constant") or value.op.origin != node.label:
                 self.names.setdefault(value, []).append(name)
                 continue
             op = fresh.get(value.op, value.op.named(node.label) if not fresh else value.op)
             fresh[value.op] = op.with_names(value.port, [name])
         for name, value in wanted:
             self.values[name] = Value(fresh[value.op], value.port) if value.op in fresh else value
+            self.bound.add(self.values[name])
 
     def graph(self, wanted: Sequence[str], asked: Sequence[str]) -> Graph:
         """Results for the wanted tensors, in order; Parameters that nothing reads stay, as the file declares them."""
