@@ -1,7 +1,8 @@
 """The table of OpenVINO operations: version, inputs, attributes and shape function of each, and checked construction.
 
 A row is defined by `define(...)` in a module of `batchconv.ops`; the name it is bound to is its constructor.
-Source of every row: OpenVINO's operation specification (opset1 ... opset17), measured in ../shared/reference/opset.json.
+Source of every row: OpenVINO's operation specification (opset1 ... opset17), measured in
+../shared/reference/opset.json.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _origin: ContextVar[str] = ContextVar("origin", default="")
 
 @dataclass(frozen=True, slots=True)
 class AttrDef:
-    """One attribute: `check` returns the value in its canonical type or raises ValueError/TypeError; `hint` says what fits."""
+    """One attribute: `check` returns the value in its canonical type or raises ValueError; `hint` says what fits."""
 
     check: Callable[[Any], Any]
     default: Any = REQUIRED
@@ -37,7 +38,7 @@ class AttrDef:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One operation of an opset: IR type and version (`opset1`), input names (`?` optional, `*` variadic), attributes."""
+    """One operation: type, the opset that has this version, input names (`?` optional, `*` variadic), attributes."""
 
     type: str
     version: str

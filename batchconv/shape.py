@@ -151,10 +151,8 @@ def broadcast_dim(a: Dim, b: Dim) -> Dim:
         return a
     if isinstance(a, int) and isinstance(b, int):
         raise BadModel(f"dimensions {a} and {b} cannot be broadcast")
-    if isinstance(a, int) and a > 1:
-        return a
-    if isinstance(b, int) and b > 1:
-        return b
+    if isinstance(a, int) or isinstance(b, int):
+        return a if isinstance(a, int) else b
     x, y = bounds(a), bounds(b)
     if x.lo > 1:
         return a if y.lo <= 1 else merge_dim(a, b)

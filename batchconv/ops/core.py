@@ -45,8 +45,10 @@ def constant(weight: Weight, name: str = "") -> Value:
 
 
 def const(array: npt.ArrayLike, dtype: DType | None = None, name: str = "") -> Value:
-    """A small constant that we compute ourselves; int lists become i64, floats f32 unless `dtype` says otherwise."""
+    """A small constant that we compute ourselves; lists of integers (and empty ones) become i64, floats f32 unless `dtype` says otherwise."""
     data = np.asarray(array)
+    if dtype is None and not data.size and not isinstance(array, np.ndarray):
+        dtype = DType.I64
     if dtype is None and data.dtype == np.float64:
         dtype = DType.F32
     if dtype is None and data.dtype.kind == "i" and not isinstance(array, np.ndarray):

@@ -107,15 +107,15 @@ def _detection_output(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Out
 
 def _kept(scores: Value, proposals: Value, attrs: Mapping[str, Attr]) -> Dim:
     """How many detections an image has at most."""
-    keep = attrs["keep_top_k"]
+    keep: tuple[int, ...] = attrs["keep_top_k"]
     if keep and keep[0] > 0:
-        return keep[0]  # type: ignore[no-any-return]
+        return keep[0]
     if proposals.shape is None or scores.shape is None:
         return ANY
     count = proposals.shape[2] // (4 if attrs["normalized"] else 5)
     if attrs["top_k"] > 0:
         classes = scores.shape[1] // count if isinstance(count, int) and count else ANY
-        return classes * attrs["top_k"]
+        return classes * int(attrs["top_k"])
     return scores.shape[1]
 
 

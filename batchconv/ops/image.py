@@ -11,9 +11,9 @@ import numpy as np
 from batchconv.errors import BadModel
 from batchconv.graph import Attr, Output, Value
 from batchconv.ops.checks import axes_of, want_integers, want_least_rank, want_rank, want_reals
-from batchconv.ops.values import as_dim, items_of
+from batchconv.ops.values import as_dim, items_of, numbers
 from batchconv.opset import bool_, define, enum, float_, int_, ints
-from batchconv.shape import ANY, Dim, Interval, interval, text
+from batchconv.shape import ANY, Dim, Interval, bounds, interval, text
 
 __all__ = [
     "depth_to_space", "interpolate", "space_to_depth",
@@ -32,6 +32,8 @@ def _interpolate(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Output:
     padded = [dim + pads for dim, pads in zip(data.shape, _pads(attrs, rank), strict=True)]
     if axes is None:
         return Output(data.dtype, (ANY,) * rank)
+    if len(inputs) > 2 and min(numbers(inputs[2]) or (0,)) < 0:
+        raise BadModel("the axes of Interpolate must not be negative")
     items = items_of(wanted) or (ANY,) * len(axes)
     if len(items) != len(axes):
         raise BadModel(f"{len(items)} sizes or scales for {len(axes)} axes")
@@ -49,17 +51,15 @@ def _pads(attrs: Mapping[str, Attr], rank: int) -> list[int]:
 
 
 def scaled(dim: Dim, scale: Any) -> Dim:
-    """`dim` times the scale (an f32), rounded down."""
+    """`dim` times the scale, rounded down as OpenVINO does it: in f32, the scale raised by 1e-6."""
     if isinstance(scale, Interval):
         return ANY
-    if isinstance(dim, int):
-        return math.floor(np.float32(dim) * np.float32(scale))
     if scale == 1:
         return dim
-    return interval(
-        math.floor(np.float32(dim.lo) * np.float32(scale)),
-        None if dim.hi is None else math.floor(np.float32(dim.hi) * np.float32(scale)),
-    )
+    if isinstance(dim, int):
+        return math.floor(np.float32(dim) * (np.float32(scale) + np.float32(1e-6)))
+    low, high = scaled(dim.lo, scale), None if dim.hi is None else scaled(dim.hi, scale)
+    return interval(bounds(low).lo, None if high is None else bounds(high).hi)
 
 
 interpolate = define(

@@ -57,9 +57,11 @@ gather = define("Gather", 8, "data indices axis", _gather, batch_dims=int_(0))
 def _gather_elements(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Output:
     data, indices = inputs
     want_integers(indices, "indices")
-    if data.shape is None or indices.shape is None:
-        return Output(data.dtype, indices.shape if data.shape is None else None if indices.shape is None else None)
+    if data.shape is None:
+        return Output(data.dtype, indices.shape)
     axis = axis_of(attrs["axis"], len(data.shape))
+    if indices.shape is None:
+        return Output(data.dtype, (*data.shape[:axis], ANY, *data.shape[axis + 1 :]))
     if len(indices.shape) != len(data.shape):
         raise BadModel(f"indices {text(indices.shape)} and data {text(data.shape)} have different ranks")
     pairs = zip(data.shape, indices.shape, strict=True)
@@ -84,11 +86,15 @@ gather_nd = define("GatherND", 8, "data indices", _gather_nd, batch_dims=int_(0)
 
 
 def sliced(dim: Dim, start: Any, stop: Any, step: Any) -> Dim:
-    """How many elements of an axis of `dim` elements a slice takes; None as start or stop: from the end it starts at."""
-    if isinstance(step, Interval) or isinstance(start, Interval) or isinstance(stop, Interval):
-        return interval(0, bounds(dim).hi) if start is not UNKNOWN else interval(0, bounds(dim).hi)
+    """How many elements of an axis of `dim` elements a slice takes; a start or stop of None is open."""
     if step == 0:
         raise BadModel("the step of a slice is 0")
+    if isinstance(step, Interval) or not (_one_sided(start) and _one_sided(stop)):
+        return interval(0, bounds(dim).hi)
+    if isinstance(start, Interval) or isinstance(stop, Interval):
+        counts = [bounds(sliced(dim, a, b, step)) for a in _sides(start) for b in _sides(stop)]
+        highs = [count.hi for count in counts]
+        return interval(min(c.lo for c in counts), None if None in highs else max(h for h in highs if h is not None))
     if isinstance(dim, int):
         return len(range(*slice(start, stop, step).indices(dim)))
     if step == 1 and start in (0, None) and (stop is None or stop >= 1 << 31):
@@ -100,6 +106,17 @@ def sliced(dim: Dim, start: Any, stop: Any, step: Any) -> Dim:
         top = len(range(*slice(start, stop, step).indices(1 << 62)))
         return interval(min(counts), None if top > 1 << 40 else max(*counts, top))
     return interval(min(counts), max(counts))
+
+
+def _one_sided(bound: Any) -> bool:
+    """True unless a bound of a slice may be counted from the front and from the end."""
+    return not isinstance(bound, Interval) or bound.lo >= 0 or (bound.hi is not None and bound.hi < 0)
+
+
+def _sides(bound: Any) -> tuple[Any, ...]:
+    if not isinstance(bound, Interval):
+        return (bound,)
+    return bound.lo, 1 << 62 if bound.hi is None else bound.hi
 
 
 def _samples(dim: Interval, start: Any, stop: Any) -> list[int]:

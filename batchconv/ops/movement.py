@@ -1,4 +1,4 @@
-"""Operations that give a tensor another shape or order: Reshape, Transpose, Concat, Split ... (data movement, shape)."""
+"""Operations that give a tensor another shape or order: Reshape, Transpose, Concat, Split ..."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from batchconv.errors import BadModel
 from batchconv.graph import Attr, Known, Output, Value
 from batchconv.ops.checks import axes_of, axis_value, same_type, want_integers, want_rank
-from batchconv.ops.values import UNKNOWN, as_dim, dims_of, items_of, moved, numbers
+from batchconv.ops.values import UNKNOWN, as_dim, dims_of, items_of, moved, numbers, size
 from batchconv.opset import AttrDef, bool_, define, enum, int_, type_
 from batchconv.shape import (
     ANY,
@@ -113,7 +113,10 @@ def _squeezed(data: Value, axes: Sequence[Value]) -> Shape:
     if data.shape is None:
         return None
     found = axes_of(axes[0], len(data.shape)) if axes else ()
-    if found is None or (not found and not is_static(data.shape)):
+    if found is None:
+        count = size(axes[0].shape) if is_static(axes[0].shape) else None
+        return None if count is None else (ANY,) * (len(data.shape) - count)
+    if not found and not is_static(data.shape):
         return None
     for axis in found:
         if not _may_be_one(data.shape[axis]):
@@ -192,7 +195,7 @@ concat = define("Concat", 1, "data*", _concat, axis=int_())
 
 
 def _split(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> tuple[Output, ...]:
-    data, count = inputs[0], attrs["num_splits"]
+    data, count = inputs[0], int(attrs["num_splits"])
     if data.shape is None:
         return (Output(data.dtype, None),) * count
     axis = axis_value(inputs[1], len(data.shape))

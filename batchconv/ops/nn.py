@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from batchconv.errors import BadModel
 from batchconv.graph import Attr, Output, Value
@@ -18,7 +19,7 @@ from batchconv.ops.checks import (
 )
 from batchconv.ops.values import dims_of
 from batchconv.opset import AttrDef, Constructor, bool_, define, enum, float_, int_, ints, type_
-from batchconv.shape import ANY, Dim, Shape, axis_of, ceil_div, interval, text
+from batchconv.shape import ANY, Dim, Interval, Shape, axis_of, bounds, ceil_div, interval, text
 from batchconv.tensor import DType
 
 __all__ = [
@@ -50,16 +51,16 @@ def window(size: Dim, span: Dim, stride: int, pads: int, begin: int, auto_pad: s
     """
     if auto_pad.startswith("same"):
         return ceil_div(size, stride)
-    if not isinstance(span, int):
-        return ANY
     pads, begin = (0, 0) if auto_pad == "valid" else (pads, begin)
+    if not isinstance(span, int):
+        return interval(1, bounds(size + pads).hi)
     if isinstance(size, int):
         return positions(size, span, stride, pads, begin, rounding)
-    if stride == 1:
-        return size + (pads - span + 1)
-    lo = size.lo if size.lo + pads >= span else None
-    hi = None if size.hi is None else positions(size.hi, span, stride, pads, begin, rounding)
-    return interval(0 if lo is None else positions(lo, span, stride, pads, begin, rounding), hi)
+    least, most = (None if n is None else max(n, span - pads) for n in (size.lo, size.hi))
+    if stride == 1 and pads == span - 1:
+        return replace(size, lo=max(size.lo, 1))
+    lo, hi = (None if n is None else positions(n, span, stride, pads, begin, rounding) for n in (least, most))
+    return interval(lo or 1, hi)
 
 
 def positions(size: int, span: int, stride: int, pads: int, begin: int, rounding: str) -> int:
@@ -98,11 +99,14 @@ def windows(shape: Sequence[Dim], kernel: Sequence[Dim], attrs: Mapping[str, Att
     )
 
 
-def _split_filters(filters: Shape, grouped: bool) -> Shape:
-    """[group * out, in, k...] of grouped filters [group, out, in, k...], else the filters."""
-    if filters is None or not grouped:
-        return filters
-    return (filters[0] * filters[1], *filters[2:])
+def _filters(shape: Shape, grouped: bool, rank: int, channels: Dim = ANY) -> tuple[Dim, Dim, Dim, tuple[Dim, ...]]:
+    """Groups, the two channel counts of one group, and the kernel; groups come out of the data's channels if need be."""
+    if shape is None:
+        return ANY, ANY, ANY, (ANY,) * (rank - 2)
+    if not grouped:
+        return 1, shape[0], shape[1], shape[2:]
+    known = isinstance(shape[0], Interval) and isinstance(shape[2], int) and shape[2] > 0
+    return (channels // shape[2] if known else shape[0]), shape[1], shape[2], shape[3:]
 
 
 def convolution_of(type: str, grouped: bool) -> Constructor:
@@ -113,13 +117,13 @@ def convolution_of(type: str, grouped: bool) -> Constructor:
         dtype = same_type(inputs)
         want_rank(filters, "the filters", *((4, 5, 6) if grouped else (3, 4, 5)))
         want_rank(data, "the data", *((3, 4, 5) if filters.rank is None else (filters.rank - grouped,)))
-        shape = _split_filters(filters.shape, grouped)
-        if shape is None:
-            return Output(dtype, None if data.shape is None else (data.shape[0],) + (ANY,) * (len(data.shape) - 1))
-        channels = shape[1] * filters.shape[0] if grouped and filters.shape else shape[1]
-        want_dim(data.shape, 1, channels, "channels of data and filters differ")
-        sizes = (ANY,) * len(shape) if data.shape is None else data.shape
-        return Output(dtype, (sizes[0], shape[0], *windows(sizes[2:], shape[2:], attrs)))
+        rank = data.rank if filters.rank is None else filters.rank - grouped
+        if rank is None:
+            return Output(dtype, None)
+        sizes = data.shape or (ANY,) * rank
+        group, out, into, kernel = _filters(filters.shape, grouped, rank, sizes[1])
+        want_dim(sizes, 1, into * group, "channels of data and filters differ")
+        return Output(dtype, (sizes[0], out * group, *windows(sizes[2:], kernel, attrs)))
 
     return define(type, 1, "data filters", infer, **WINDOW)
 
@@ -142,7 +146,7 @@ def backprop(type: str, grouped: bool) -> Constructor:
         if rank is None:
             return Output(dtype, None)
         sizes = data.shape or (ANY,) * rank
-        group, into, out, kernel = _backprop_filters(filters.shape, grouped, rank)
+        group, into, out, kernel = _filters(filters.shape, grouped, rank)
         want_dim(data.shape, 1, into * group, "channels of data and filters differ")
         given = dims_of(inputs[2]) if len(inputs) > 2 else None
         if given is not None and len(given) != rank - 2:
@@ -151,13 +155,6 @@ def backprop(type: str, grouped: bool) -> Constructor:
         return Output(dtype, (sizes[0], out * group, *spatial))
 
     return define(type, 1, "data filters output_shape?", infer, **WINDOW, output_padding=ints(()))
-
-
-def _backprop_filters(shape: Shape, grouped: bool, rank: int) -> tuple[Dim, Dim, Dim, tuple[Dim, ...]]:
-    """Groups, channels in and out of one group, and the kernel."""
-    if shape is None:
-        return ANY, ANY, ANY, (ANY,) * (rank - 2)
-    return (shape[0], *shape[1:3], shape[3:]) if grouped else (1, *shape[:2], shape[2:])
 
 
 def _grown(sizes: Sequence[Dim], kernel: Sequence[Dim], attrs: Mapping[str, Attr]) -> tuple[Dim, ...]:
@@ -199,7 +196,7 @@ def _max_pool(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> tuple[Outpu
 
 POOL: dict[str, AttrDef] = {
     "kernel": ints(),
-    "strides": ints(()),
+    "strides": ints(),
     "pads_begin": ints(()),
     "pads_end": ints(()),
     "rounding_type": ROUNDING,

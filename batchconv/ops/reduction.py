@@ -100,12 +100,12 @@ def _top_k(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> tuple[Output, 
 
 
 def _fewer(dim: Dim, k: Value) -> Dim:
-    """k of `dim` elements, and no more than there are."""
+    """k of `dim` elements."""
     wanted = as_dim((items_of(k) or (ANY,))[0])
-    if isinstance(wanted, int) and isinstance(dim, int):
-        return min(wanted, dim)
-    most = [hi for hi in (bounds(wanted).hi, bounds(dim).hi) if hi is not None]
-    return interval(min(bounds(wanted).lo, bounds(dim).lo), min(most) if most else None)
+    if isinstance(wanted, int):
+        return wanted
+    most = [hi for hi in (wanted.hi, bounds(dim).hi) if hi is not None]
+    return interval(min(wanted.lo, bounds(dim).lo), min(most) if most else None)
 
 
 topk = define(

@@ -14,7 +14,7 @@ import numpy as np
 
 from batchconv.errors import BadModel
 from batchconv.graph import KNOWN_LIMIT, Known, Value
-from batchconv.shape import ANY, Dim, Interval, Shape, interval, is_static, same
+from batchconv.shape import ANY, Dim, Interval, Shape, interval, is_static, same, static
 from batchconv.tensor import Array, DType
 
 LOWEST = -(1 << 63)
@@ -64,10 +64,9 @@ def computed(inputs: Sequence[Value], dtype: DType, shape: Shape, rule: Rule) ->
     found = grids(inputs, dtype, shape)
     if found is None:
         return None
-    kind = inputs[0].dtype
-    flat = [np.broadcast_to(grid, shape).reshape(-1).tolist() for grid in found]
-    items = [rule(kind, *column) for column in zip(*flat)]
-    return Known(tuple(int(d) for d in shape or () if isinstance(d, int)), tuple(items))
+    kind, sizes = inputs[0].dtype, static(shape)
+    columns = zip(*(np.broadcast_to(grid, sizes).reshape(-1).tolist() for grid in found))
+    return Known(sizes, tuple(rule(kind, *column) for column in columns))
 
 
 Rule = Callable[..., Any]
@@ -120,9 +119,18 @@ def monotone(function: Callable[..., Any]) -> Rule:
     return rule
 
 
+NEUTRAL: dict[Callable[..., Any], int] = {
+    np.add: 0,
+    np.subtract: 0,
+    np.multiply: 1,
+    np.floor_divide: 1,
+    np.true_divide: 1,
+}
+
+
 def _neutral(function: Callable[..., Any], items: Sequence[Any]) -> Any:
     """x of x + 0, x - 0, x * 1, x / 1, so that its symbol stays."""
-    neutral = {np.add: 0, np.subtract: 0, np.multiply: 1, np.floor_divide: 1, np.true_divide: 1}.get(function)
+    neutral = NEUTRAL.get(function)
     if neutral is None:
         return None
     if items[1] == neutral:
