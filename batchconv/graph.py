@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -197,7 +197,7 @@ class Graph:
 
 
 def ordered(roots: Sequence[Op], known: Container[Op] = ()) -> list[Op]:
-    """All operations that `roots` reach, inputs first, short of those `known`; without recursion (networks are deep)."""
+    """All operations that `roots` reach, inputs first, short of those `known`; no recursion (networks are deep)."""
     done: dict[Op, None] = {}
     stack: list[tuple[Op, int]] = [(op, 0) for op in reversed(roots)]
     while stack:

@@ -1,4 +1,4 @@
-"""How elements narrower than a byte lie in the `.bin` (IR v11, ".bin": sub-byte packing, measured in ir.md section 3)."""
+"""How elements narrower than a byte lie in the `.bin` (IR v11: sub-byte packing, measured in ir.md section 3)."""
 
 from __future__ import annotations
 

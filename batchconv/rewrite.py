@@ -110,7 +110,7 @@ class Sweep:
         return final
 
     def christened(self, op: Op, made: tuple[Value, ...]) -> tuple[Value, ...]:
-        """`made` carrying the names of `op` if one new operation makes all of it; else `made`, names to be added later."""
+        """`made` carrying the names of `op` if one new operation makes all of it; else `made`, to be named later."""
         maker = made[0].op
         if maker in self.reads or any(value.op is not maker for value in made):
             return made
@@ -121,7 +121,7 @@ class Sweep:
         return tuple(Value(maker, value.port) for value in made)
 
     def count(self, op: Op, made: tuple[Value, ...], fresh: list[Op]) -> None:
-        """Readers of `op` read `made` now, and `fresh` operations their inputs; what nobody reads any more reads nothing."""
+        """Readers of `op` read `made` now, and `fresh` operations their inputs; what nobody reads, reads nothing."""
         for inner in fresh:
             self.reads[inner] = [0] * (len(inner.outputs) + 1)
         before = list(self.reads[op])
@@ -151,7 +151,9 @@ class Sweep:
 def checked(rule: Rule, op: Op, made: tuple[Value, ...]) -> tuple[Value, ...]:
     """`made`, after InternalError if it cannot stand in the place of `op`."""
     if [value.dtype for value in made] != [output.dtype for output in op.outputs]:
-        text = f"rule {rule.__name__} gave {', '.join(str(v.output) for v in made)} for {', '.join(map(str, op.outputs))}"
+        text = (
+            f"rule {rule.__name__} gave {', '.join(str(v.output) for v in made)} for {', '.join(map(str, op.outputs))}"
+        )
         raise InternalError(text, node=op.name, op=op.type)
     return made
 
@@ -172,7 +174,7 @@ def rewrite(graph: Graph, rules: Rules, explain: Explain | None = None) -> Graph
 
     What a rule makes is offered to the rules again, its new inner operations too. Tensor names of what is replaced
     move to what replaces it; Parameters and Results keep their order. The same graph if nothing fired. Bodies (which
-    must be closed: no Value of the graph around them) are rewritten too. `explain` is told what fired and what declined.
+    must be closed: no Value of the graph around them) are rewritten too. `explain` is told what fired and what did not.
     """
     ops = graph.ops()
     sweep = Sweep(rules, explain, readers(graph, ops))

@@ -44,19 +44,18 @@ class Reshape:
         return Spec(spec.dtype, self.shape)
 
     def pull(self, region: Region, spec: Spec) -> Region:
-        flat = region.flat(self.shape)
-        if flat is None or not spec.shape:
-            return Region.whole(spec.shape)
-        first, stop = flat
-        width = max(1, spec.size // max(spec.rows, 1))
-        return Region.rows(spec.shape, first // width, -(-stop // width))
+        if not region.size:
+            return Region.spanning(spec.shape, 0, 0)
+        hull = region.hull(self.shape)
+        first = hull.first(self.shape)
+        return Region.spanning(spec.shape, first, first + hull.size)
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
-        flat = region.flat(self.shape)
-        if flat is None:
-            return block.reshape(self.shape)[region.slices]
-        skip = flat[0] - self.pull(region, spec).start[0] * (spec.size // spec.rows) if spec.size and spec.shape else 0
-        return block.reshape(-1)[skip : skip + region.size].reshape(region.shape)
+        if not region.size:
+            return block.reshape(region.shape)
+        hull = region.hull(self.shape)
+        skip = hull.first(self.shape) - self.pull(region, spec).first(spec.shape)
+        return block.reshape(-1)[skip : skip + hull.size].reshape(hull.shape)[region.inside(hull)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +167,56 @@ class Binary:
         return narrowed(region, spec.shape)
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
-        other = read(self.operand, narrowed(region, self.operand.spec.shape))
+        other = operand(self.operand, narrowed(region, self.operand.spec.shape))
         with np.errstate(all="ignore"):
             return BINARY[self.kind](block, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Sums over `axes`, which stay with length 1 (numpy keepdims); added up in double precision if floating point."""
+
+    axes: tuple[int, ...]
+
+    def spec(self, spec: Spec) -> Spec:
+        if any(not 0 <= axis < len(spec.shape) for axis in self.axes):
+            raise BadModel(f"axes {list(self.axes)} are outside shape {list(spec.shape)}")
+        return Spec(spec.dtype, tuple(1 if i in self.axes else dim for i, dim in enumerate(spec.shape)))
+
+    def pull(self, region: Region, spec: Spec) -> Region:
+        if not region.size:
+            return Region.whole((0,) * len(spec.shape))
+        ends = [(0, n) if i in self.axes else (region.start[i], region.stop[i]) for i, n in enumerate(spec.shape)]
+        return Region(tuple(a for a, _ in ends), tuple(b for _, b in ends))
+
+    def apply(self, block: Array, region: Region, spec: Spec) -> Array:
+        if not region.size:
+            return block.reshape(region.shape)
+        wide = np.float64 if spec.dtype.is_real else spec.dtype.numpy
+        with np.errstate(all="ignore"):
+            total: Array = block.sum(axis=self.axes, keepdims=True, dtype=wide)
+        return total.astype(spec.dtype.numpy)
+
+
+OPERAND = 1 << 16
+"""Bytes up to which an operand is computed whole, once, for all the blocks of a weight."""
+
+_operands: dict[int, tuple[Weight, Array]] = {}
+
+
+def operand(weight: Weight, region: Region) -> Array:
+    """`read(weight, region)`; small ones are kept, for as long as this very recipe is in use (never for an equal one).
+
+    The blocks of a weight share their steps, while another conversion, of a file that may have changed, has its own.
+    """
+    if weight.spec.nbytes > OPERAND:
+        return read(weight, region)
+    kept = _operands.get(id(weight))
+    if kept is None or kept[0] is not weight:
+        if len(_operands) >= 64:
+            _operands.clear()
+        kept = _operands[id(weight)] = (weight, read(weight))
+    return kept[1][region.slices]
 
 
 def narrowed(region: Region, shape: tuple[int, ...]) -> Region:

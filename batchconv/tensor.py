@@ -108,8 +108,9 @@ class Spec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the `.bin` (types narrower than a byte are packed, the last byte padded)."""
-        return (self.size * self.dtype.bits + 7) // 8
+        """Bytes in the `.bin`: types narrower than a byte packed and padded (u3 and u6 to groups of three bytes)."""
+        unit = 24 if self.dtype.bits in (3, 6) else 8
+        return -(-self.size * self.dtype.bits // unit) * (unit // 8)
 
     @property
     def rows(self) -> int:
@@ -156,12 +157,41 @@ class Region:
         """(first, last + 1) element in C order if the box is contiguous in a tensor of `shape`, else None."""
         if self.size == 0:
             return 0, 0
+        hull = self.hull(shape)
+        return None if hull != self else (self.first(shape), self.first(shape) + self.size)
+
+    def first(self, shape: Sequence[int]) -> int:
+        """Number, in C order in a tensor of `shape`, of the box's first element."""
         first = 0
         for start, dim in zip(self.start, shape, strict=True):
             first = first * dim + start
-        axes = list(range(len(shape)))
-        while axes and self.shape[axes[-1]] == shape[axes[-1]]:
-            axes.pop()
-        if any(self.shape[axis] != 1 for axis in axes[:-1]):
-            return None
-        return first, first + self.size
+        return first
+
+    def hull(self, shape: Sequence[int]) -> Region:
+        """The smallest contiguous box around this one: all axes after the first that is longer than 1 are whole."""
+        axis = next((i for i, (a, b) in enumerate(zip(self.start, self.stop)) if b - a > 1), len(shape))
+        return Region(
+            (*self.start[: axis + 1], *(0 for _ in shape[axis + 1 :])), (*self.stop[: axis + 1], *shape[axis + 1 :])
+        )
+
+    def inside(self, outer: Region) -> tuple[slice, ...]:
+        """What indexes this box in an array of `outer`, a box around it."""
+        return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True))
+
+    @classmethod
+    def spanning(cls, shape: Sequence[int], first: int, stop: int) -> Region:
+        """The smallest contiguous box of a tensor of `shape` that holds elements `first` to `stop` of its C order."""
+        if first >= stop:
+            return cls((0,) * len(shape), (0,) * len(shape))
+        last, width = stop - 1, math.prod(shape)
+        low: list[int] = []
+        high: list[int] = []
+        for dim in shape:
+            width //= dim
+            (a, first), (b, last) = divmod(first, width), divmod(last, width)
+            low.append(a)
+            high.append(b + 1)
+            if a != b:
+                break
+        rest = shape[len(low) :]
+        return cls((*low, *(0 for _ in rest)), (*high, *rest))

@@ -95,22 +95,21 @@ class Encoded:
 
     def _rows(self, region: Region, spec: Spec) -> tuple[int, int]:
         """Input rows that rows of the part come from, widened to the grain."""
-        part = self.spec(spec)
-        if not part.shape or not region.start or part.rows == 1:
+        rows = self.spec(spec).rows
+        if not region.start or rows < 2 or spec.rows % rows:
             return 0, spec.rows
         grain = self.encoder.grain(spec)
-        start, stop = (row * spec.rows // part.rows for row in (region.start[0], region.stop[0]))
+        start, stop = (row * (spec.rows // rows) for row in (region.start[0], region.stop[0]))
         return start // grain * grain, min(-(-stop // grain) * grain, spec.rows)
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
         stats = self.encoder.stats(block) if self.encoder.needs_stats(spec) else None
         made = self.encoder.encode(block, spec, stats).parts[self.part]
-        first = self.pull(region, spec).start[0] if spec.shape and region.start else 0
-        skip = first * self.spec(spec).rows // spec.rows if spec.rows else 0
-        if not region.start or self.spec(spec).rows == 1:
+        rows = self.spec(spec).rows
+        if not region.start or rows < 2:
             return made[region.slices]
-        rows = slice(region.start[0] - skip, region.stop[0] - skip)
-        return made[(rows, *region.slices[1:])]
+        skip = self.pull(region, spec).start[0] * rows // spec.rows
+        return made[(slice(region.start[0] - skip, region.stop[0] - skip), *region.slices[1:])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ class Weight:
 def inline(array: Array, dtype: DType | None = None) -> Weight:
     """A recipe that carries `array` itself (for small values that we compute; codes if `dtype` is sub-byte)."""
     dtype = dtype or DType.of(array.dtype)
-    array = np.ascontiguousarray(array, dtype=dtype.numpy)
+    array = np.asarray(array, dtype.numpy, order="C")
     return Weight(Spec(dtype, array.shape), packing.pack(array, dtype))
 
 
@@ -194,32 +193,47 @@ def load(source: Extent | bytes | Fill, spec: Spec, region: Region) -> Array:
         return np.broadcast_to(np.frombuffer(source.element, spec.dtype.numpy), region.shape)
     flat = region.flat(spec.shape)
     if flat is not None:
-        return _elements(source, spec, *flat).reshape(region.shape)
-    return _gather(source, spec, region)
-
-
-def _gather(source: Extent | bytes, spec: Spec, region: Region) -> Array:
-    """A box that is not contiguous: its rows are read in blocks of whole rows and sliced."""
+        return _elements(source, spec.dtype, *flat).reshape(region.shape)
     out = np.empty(region.shape, spec.dtype.numpy)
-    step = max(1, BLOCK * spec.rows // max(spec.nbytes, 1))
-    for start in range(region.start[0], region.stop[0], step):
-        stop = min(start + step, region.stop[0])
-        cover = Region.rows(spec.shape, start, stop)
-        rows = load(source, spec, cover)
-        out[start - region.start[0] : stop - region.start[0]] = rows[(slice(None), *region.slices[1:])]
+    _gather(source, spec, region, 0, out)
     return out
 
 
-def _elements(source: Extent | bytes, spec: Spec, first: int, stop: int) -> Array:
+RUN = 1 << 16
+"""Bytes between two stretches of a box from which on they are read one by one, not with all that lies between."""
+
+
+def _gather(source: Extent | bytes, spec: Spec, region: Region, base: int, out: Array) -> None:
+    """`out` filled with the box `region` of the tensor of `spec` whose first element is element `base` of the source.
+
+    Rows are read whole, in blocks, and cut; long rows each for itself.
+    """
+    flat = region.flat(spec.shape)
+    row = Spec(spec.dtype, spec.shape[1:])
+    first, stop = region.start[0], region.stop[0]
+    if flat is not None:
+        out[...] = _elements(source, spec.dtype, base + flat[0], base + flat[1]).reshape(region.shape)
+    elif row.nbytes >= RUN:
+        inner = Region(region.start[1:], region.stop[1:])
+        for i in range(first, stop):
+            _gather(source, row, inner, base + i * row.size, out[i - first])
+    else:
+        step = max(1, BLOCK // max(row.nbytes, 1))
+        for start in range(first, stop, step):
+            end = min(start + step, stop)
+            rows = _elements(source, spec.dtype, base + start * row.size, base + end * row.size)
+            cut = rows.reshape(end - start, *row.shape)[(slice(None), *region.slices[1:])]
+            out[start - first : end - first] = cut
+
+
+def _elements(source: Extent | bytes, dtype: DType, first: int, stop: int) -> Array:
     """Elements `first` to `stop` in C order; sub-byte types are unpacked from the byte boundary before."""
-    bits = spec.dtype.bits
-    per = 8 // np.gcd(bits, 8)
-    aligned = first // per * per
-    begin, end = aligned * bits // 8, (stop * bits + 7) // 8
+    aligned = first // 8 * 8 if dtype.bits < 8 else first
+    begin, end = Spec(dtype, (aligned,)).nbytes, Spec(dtype, (stop,)).nbytes
     data = _bytes(source, begin, end - begin)
-    if bits >= 8:
-        return np.frombuffer(data, spec.dtype.numpy)
-    return packing.unpack(data, spec.dtype, stop - aligned)[first - aligned :]
+    if dtype.bits >= 8:
+        return np.frombuffer(data, dtype.numpy)
+    return packing.unpack(data, dtype, stop - aligned)[first - aligned :]
 
 
 def _bytes(source: Extent | bytes, begin: int, length: int) -> bytes | bytearray:
