@@ -20,6 +20,8 @@ HASHED = 16 << 20
 
 _KEPT = 64
 _COPY = 8 << 20
+_WRITE_BACK = 8 << 20
+_RESERVED = 1 << 20
 _NO_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY}
 
 
@@ -31,33 +33,37 @@ class _File:
     def __init__(self, path: str) -> None:
         self._close = os.close
         self.fd = -1
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_RDONLY)
         found = os.fstat(self.fd)
         self.inode = found.st_dev, found.st_ino
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def __del__(self) -> None:
         if self.fd >= 0:
             self._close(self.fd)
 
 
-_files: OrderedDict[str, _File] = OrderedDict()
+_files: OrderedDict[tuple[str, int], _File] = OrderedDict()
+"""By path and thread: the kernel reads ahead for each descriptor on its own."""
+
 _lock = threading.Lock()
 
 
 def opened(path: str) -> _File:
     """The file at `path`, kept open for the next read unless another one stands there by now."""
-    found = os.stat(path)
+    found, key = os.stat(path), (path, threading.get_ident())
     with _lock:
-        file = _files.get(path)
+        file = _files.get(key)
         if file is not None and file.inode == (found.st_dev, found.st_ino):
-            _files.move_to_end(path)
+            _files.move_to_end(key)
             return file
     file = _File(path)
     with _lock:
-        _files[path] = file
-        _files.move_to_end(path)
+        _files[key] = file
+        _files.move_to_end(key)
         while len(_files) > _KEPT:
             _files.popitem(last=False)
     return file
@@ -95,7 +101,7 @@ def read(url: str, offset: int, length: int) -> bytes:
     with one_line(url):
         file = opened(local_path(url))
         data = os.pread(file.fd, length, offset)
-        if len(data) == length or not data:
+        if len(data) == length or offset + len(data) >= os.fstat(file.fd).st_size:
             return data
     rest = bytearray(length - len(data))  # Linux moves at most 2 GiB at once
     return data + rest[: read_into(url, offset + len(data), memoryview(rest))]
@@ -131,7 +137,7 @@ def expand(url: str) -> list[str]:
 def put(url: str, data: bytes) -> None:
     path, temp = _sibling(url)
     with one_line(url, len(data), os.path.dirname(path)):
-        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             try:
                 _pwrite(fd, memoryview(data), 0)
@@ -152,15 +158,13 @@ def delete(url: str) -> None:
 def begin(url: str, nbytes: int) -> Upload:
     path, temp = _sibling(url)
     with one_line(url, nbytes, os.path.dirname(path)):
-        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         try:
-            _reserve(fd, nbytes)
-            return Upload("file", url, nbytes, temp, str(os.fstat(fd).st_ino))
+            _reserve(temp, nbytes)
+            return Upload("file", url, nbytes, temp, str(os.stat(temp).st_ino))
         except BaseException:
             _unlink(temp)
             raise
-        finally:
-            os.close(fd)
 
 
 def finish(upload: Upload, receipts: Iterable[PartReceipt]) -> str:
@@ -168,7 +172,7 @@ def finish(upload: Upload, receipts: Iterable[PartReceipt]) -> str:
     path = os.path.realpath(local_path(upload.url))
     with one_line(upload.url):
         try:
-            fd = os.open(upload.place, os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(upload.place, os.O_RDWR)
         except FileNotFoundError:
             if not _is_ours(path, upload):
                 raise StorageError("the temporary file of this upload is gone; begin again", upload.url) from None
@@ -194,29 +198,72 @@ def abort(upload: Upload) -> None:
         os.unlink(upload.place)
 
 
+class _Dirty:
+    """Bytes written and not yet on their way to the disk; sent early, so that the fsync at the end finds little."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._start, self._stop, self._count = fd, 0, 0, 0
+
+    def add(self, offset: int, length: int) -> None:
+        self._start = min(self._start, offset) if self._count else offset
+        self._stop = max(self._stop, offset + length)
+        self._count += length
+        if self._count >= _WRITE_BACK:
+            self.send()
+
+    def send(self) -> None:
+        """The kernel has begun to write them. (It also drops clean pages; these are dirty, so they stay cached.)"""
+        if self._count and hasattr(os, "posix_fadvise"):
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, self._start, self._stop - self._start, os.POSIX_FADV_DONTNEED)
+        self._count = 0
+
+
 class FilePart(PartWriter):
     """A part written where it will lie in the temporary file, by any number of threads."""
 
     def __init__(self, upload: Upload, number: int, start: int, nbytes: int, last: bool = False) -> None:
         super().__init__(upload, number, start, nbytes, last)
         with one_line(upload.url):
-            self._fd = os.open(upload.place, os.O_RDWR | os.O_CLOEXEC)
+            self._fd = os.open(upload.place, os.O_RDWR)
+        self._dirty = _Dirty(self._fd)
 
     def _write(self, offset: int, data: memoryview) -> None:
         with one_line(self.upload.url, self.upload.nbytes, os.path.dirname(self.upload.place)):
             _pwrite(self._fd, data, offset)
+        if self.start <= offset < self.stop:
+            self._dirty.add(offset, len(data))
 
     def _copy(self, offset: int, stored: Stored) -> str:
         if not is_local(stored.url):
             return copy_through(self, offset, stored)
         with one_line(stored.url):
             source = opened(local_path(stored.url))
-        done = _copy_range(source.fd, stored, self._fd, offset, self.upload)
+        done = self._copy_range(source.fd, stored, offset)
         if done == stored.length:
             return "copy_file_range"
         return copy_through(self, offset, stored, done)
 
+    def _copy_range(self, source: int, stored: Stored, offset: int) -> int:
+        """How many of the stored bytes the kernel copied: all, or fewer where it does not do that here."""
+        done = 0
+        while done < stored.length and hasattr(os, "copy_file_range"):
+            count = min(_COPY, stored.length - done)
+            try:
+                copied = os.copy_file_range(source, self._fd, count, stored.offset + done, offset + done)
+            except OSError as error:
+                if error.errno in _NO_COPY_RANGE:
+                    break
+                with one_line(self.upload.url, self.upload.nbytes, os.path.dirname(self.upload.place)):
+                    raise
+            if not copied:
+                break  # some file systems (/proc, FUSE) say 0 where there is more: reading tells
+            self._dirty.add(offset + done, copied)
+            done += copied
+        return done
+
     def _close(self) -> PartReceipt:
+        self._dirty.send()
         self._discard()
         return PartReceipt(self.number, self.nbytes, how="+".join(sorted(self.hows)))
 
@@ -230,44 +277,35 @@ def open_part(upload: Upload, number: int, start: int, nbytes: int, last: bool) 
     return FilePart(upload, number, start, nbytes, last)
 
 
-def _copy_range(source: int, stored: Stored, target: int, offset: int, upload: Upload) -> int:
-    """How many of the stored bytes the kernel copied: all, or fewer where it does not do that here."""
-    done = 0
-    while done < stored.length:
-        count = min(_COPY, stored.length - done)
-        try:
-            copied = os.copy_file_range(source, target, count, stored.offset + done, offset + done)
-        except OSError as error:
-            if error.errno in _NO_COPY_RANGE:
-                return done
-            with one_line(upload.url, upload.nbytes, os.path.dirname(upload.place)):
-                raise
-        if not copied:
-            return done  # some file systems (/proc, FUSE) say 0 where there is more: reading tells
-        done += copied
-    return done
-
-
 def _pwrite(fd: int, data: memoryview, offset: int) -> None:
     done = 0
     while done < len(data):
         done += os.pwrite(fd, data[done:], offset + done)
 
 
-def _reserve(fd: int, nbytes: int) -> None:
-    """The file has `nbytes`; ENOSPC now rather than later."""
-    if not nbytes:
+def _reserve(path: str, nbytes: int) -> None:
+    """The file has `nbytes`, and the disk has room for them: ENOSPC now rather than later."""
+    os.truncate(path, nbytes)
+    if nbytes < _RESERVED or not hasattr(os, "posix_fallocate"):
         return
-    os.ftruncate(fd, nbytes)
-    room = os.fstatvfs(fd)
-    if room.f_blocks and room.f_bavail * room.f_frsize < nbytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    # With O_APPEND glibc refuses (EBADF) to imitate fallocate by writing into every block, which takes for ever.
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.posix_fallocate(fd, 0, nbytes)
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+            raise
+        room = os.fstatvfs(fd)
+        if room.f_blocks and room.f_bavail * room.f_frsize < nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+    finally:
+        os.close(fd)
 
 
 def _rename(temp: str, path: str) -> None:
     """The file is at `path`, also after a power cut."""
     os.rename(temp, path)
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):  # some file systems cannot sync a folder
             os.fsync(folder)
