@@ -1,0 +1,6 @@
+"""`python -m batchconv` is the command line."""
+
+from batchconv.cli import main
+
+if __name__ == "__main__":
+    main()
