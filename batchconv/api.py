@@ -1,4 +1,4 @@
-"""`convert_model`: the command line's `convert` from Python, with keywords as `ovc` and `openvino.convert_model` have them."""
+"""`convert_model`: the command line's `convert` from Python, with the keywords of `openvino.convert_model`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     PathLike = str | os.PathLike[str]
 
 ShapeLike = str | Sequence[Any]
-InputLike = "str | tuple[Any, ...] | Sequence[str | tuple[Any, ...]] | Mapping[str, ShapeLike] | None"
 
 
 def convert_model(

@@ -14,10 +14,10 @@ from batchconv.version import VERSION
 if TYPE_CHECKING:
     from batchconv.convert import Record, Request
 
-FORMATS = (
-    "fp32 fp16 bf16 int8_sym int8_asym int4_sym int4_asym int3_sym int2_sym "
-    "nf4 fp4 mxfp4 nvfp4 fp8_e4m3 fp8_e5m2 mxfp8_e4m3 cb4"
-).split()
+FORMATS = [
+    *("fp32", "fp16", "bf16", "int8_sym", "int8_asym", "int4_sym", "int4_asym", "int3_sym", "int2_sym", "nf4", "fp4"),
+    *("mxfp4", "nvfp4", "fp8_e4m3", "fp8_e5m2", "mxfp8_e4m3", "cb4"),
+]
 """Names of `--precision` (repeated here so that `--help` imports no numpy; a test compares it with the formats)."""
 
 FRAMEWORKS = ("caffe", "onnx", "tensorflow", "mxnet", "kaldi")
@@ -127,7 +127,8 @@ def request_of(model: str, output: str, precision: str, inputs: Sequence[str], o
 def summary(record: Record, artifact: dict[str, Any]) -> str:
     """`model.xml: 66 operations, fp16, 2.4 MB in 0.21 s`."""
     size = megabytes(artifact["bin"]["nbytes"])
-    return f"{artifact['xml']['url']}: {artifact['operations']} operations, {artifact['precision']}, {size} in {record.seconds:.2f} s"
+    what = f"{artifact['operations']} operations, {artifact['precision']}, {size}"
+    return f"{artifact['xml']['url']}: {what} in {record.seconds:.2f} s"
 
 
 def megabytes(nbytes: float) -> str:

@@ -16,11 +16,10 @@ from batchconv.formats import verdict
 from batchconv.frontends.translate import Input, translate
 from batchconv.graph import Graph
 from batchconv.ir import bin as parts
-from batchconv.ir.layout import Layout, Part, Piece, lay_out, stats_pieces
+from batchconv.ir.layout import Layout, Part, lay_out, stats_pieces
 from batchconv.ir.xml import write_xml
 from batchconv.passes.compress import Compressed, candidates, compressed
 from batchconv.quantize import Compression, Layer, sensitivity
-from batchconv.tensor import Array
 from batchconv.version import VERSION
 
 Say = Callable[[str], None]

@@ -1,6 +1,6 @@
 """batchconv against cp, ovc and nncf on the same model in the same run, whole processes, interleaved.
 
-    python tests/bench/bench_convert.py [--work /tmp/bench] [--rounds 3] [--only copy,fp16,int8,int4,light] [--size 3072]
+    python tests/bench/bench_convert.py [--work /tmp/bench] [--rounds 3] [--only copy,light]
 
 Needs openvino and nncf. Prints medians, peak resident memory of each process, and ratios.
 """

@@ -1,4 +1,4 @@
-"""Whole processes measured: wall seconds and peak resident memory. Imports nothing big: a child's peak starts at ours."""
+"""Whole processes measured: seconds and peak resident memory. Imports nothing big: a child's peak starts at ours."""
 
 from __future__ import annotations
 
