@@ -79,10 +79,11 @@ def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
     """`weight` in another shape; a Cast that comes last stays last, so that `wide` finds it."""
     if weight.spec.shape == shape:
         return weight
-    if weight.steps and isinstance(weight.steps[-1], Cast):
-        before = Weight(weight.stored, weight.source, weight.steps[:-1])
-        return reshaped(before, shape).then(weight.steps[-1])
-    return weight.then(Reshape(shape))
+    last = weight.steps[-1] if weight.steps else None
+    if not isinstance(last, (Cast, Reshape)):
+        return weight.then(Reshape(shape))
+    before = reshaped(Weight(weight.stored, weight.source, weight.steps[:-1]), shape)
+    return before.then(last) if isinstance(last, Cast) else before
 
 
 def grows(a: Spec, b: Spec) -> bool:
