@@ -268,6 +268,7 @@ class _Group:
     """All items that can be made from the same stored bytes; `order` is where the variants' graphs have them."""
 
     order: tuple[int, ...]
+    nbytes: int
     items: dict[object, _Item] = field(default_factory=dict)
 
 
@@ -276,6 +277,7 @@ class _Read:
     """Items made from one pass over `base`: at most one of each target beside the sides."""
 
     base: Weight
+    nbytes: int
     mains: list[_Item] = field(default_factory=list)
     sides: list[_Item] = field(default_factory=list)
 
@@ -304,16 +306,15 @@ def lay_out(variants: Variants, part_bytes: int = PART) -> Layout:
     the same order; `part_bytes` moves nothing.
     """
     groups, items = _grouped(variants)
-    large = [core.spec.nbytes >= SMALL for core in groups]
-    ordered = sorted(zip(large, groups.values(), strict=True), key=lambda pair: (not pair[0], pair[1].order))
-    reads = [(is_large, read) for is_large, group in ordered for read in _reads(group)]
-    ends, sizes = _place([read for _, read in reads], len(variants))
+    ordered = sorted(groups, key=lambda group: (group.nbytes < SMALL, group.order))
+    reads = [read for group in ordered for read in _reads(group)]
+    ends, sizes = _place(reads, len(variants))
     offsets = tuple({weight: item.offset for weight, item in each} for each in items)
     return Layout(offsets, sizes, _Cutter(ends, sizes, part_bytes).cut(reads))
 
 
-def _grouped(variants: Variants) -> tuple[dict[Weight, _Group], list[list[tuple[Weight, _Item]]]]:
-    """core -> group, and each variant's recipes with their items; equal recipes of a variant share one."""
+def _grouped(variants: Variants) -> tuple[list[_Group], list[list[tuple[Weight, _Item]]]]:
+    """The groups, and each variant's recipes with their items; equal recipes of a variant share one."""
     groups: dict[Weight, _Group] = {}
     found: list[list[tuple[Weight, _Item]]] = []
     for target, recipes in enumerate(variants):
@@ -325,14 +326,15 @@ def _grouped(variants: Variants) -> tuple[dict[Weight, _Group], list[list[tuple[
             same = core(base) if is_encoded else base
             group = groups.get(same)
             if group is None:
-                group = groups[same] = _Group(_order(after, target, index))
+                group = groups[same] = _Group(_order(after, target, index), same.spec.nbytes)
             after = max(after, group.order)
             key = (target, tail, base if is_encoded else None)
             item = group.items.get(key)
             if item is None:
-                item = group.items[key] = _Item(target, base, tail, blob_size(weight), layer)
+                nbytes = blob_size(weight) if tail else group.nbytes
+                item = group.items[key] = _Item(target, base, tail, nbytes, layer)
             found[-1].append((weight, item))
-    return groups, found
+    return list(groups.values()), found
 
 
 def _order(after: tuple[int, ...], target: int, index: int) -> tuple[int, ...]:
@@ -348,21 +350,22 @@ def _reads(group: _Group) -> list[_Read]:
     """The passes over a group's bytes: one, unless encoders see different shapes or a variant wants two codes."""
     items = list(group.items.values())
     if len(items) == 1 and not items[0].is_side:
-        return [_Read(items[0].base, items)]
+        return [_Read(items[0].base, group.nbytes, items)]
     mains = sorted((item for item in items if not item.is_side), key=lambda item: item.encoded is None)
     reads: list[_Read] = []
     for item in mains:
-        _first([read for read in reads if read.takes(item)], item, reads).mains.append(item)
+        _first([read for read in reads if read.takes(item)], item, group.nbytes, reads).mains.append(item)
     for item in items:
         if item.is_side:
             fit = [read for read in reads if read.takes(item)]
-            _first([read for read in fit if read.serves(item)] or fit, item, reads).sides.append(item)
+            _first([read for read in fit if read.serves(item)] or fit, item, group.nbytes, reads).sides.append(item)
     return reads
 
 
-def _first(fit: list[_Read], item: _Item, reads: list[_Read]) -> _Read:
+def _first(fit: list[_Read], item: _Item, nbytes: int, reads: list[_Read]) -> _Read:
+    """The first that fits, or a new one."""
     if not fit:
-        fit = [_Read(item.base)]
+        fit = [_Read(item.base, nbytes)]
         reads.extend(fit)
     return fit[0]
 
@@ -392,22 +395,25 @@ class _Cutter:
 
     def __init__(self, ends: tuple[int, ...], sizes: tuple[int, ...], part_bytes: int) -> None:
         self.ends, self.sizes = ends, sizes
-        self.part_bytes, self.least = part_bytes, min(LEAST, part_bytes)
+        self.part_bytes, self.least = part_bytes, min(LEAST, part_bytes * LEAST // PART)
         self.starts = [0] * len(sizes)
         self.cursor = [0] * len(sizes)
         self.taken = 0
         self.pieces: list[Piece] = []
         self.parts: list[Part] = []
 
-    def cut(self, reads: Iterable[tuple[bool, _Read]]) -> tuple[Part, ...]:
-        """The parts that hold all of `reads` (each with whether it is large enough to be cut)."""
-        for is_large, read in reads:
+    def cut(self, reads: Iterable[_Read]) -> tuple[Part, ...]:
+        """The parts that hold all of `reads`."""
+        for read in reads:
             ends = [(item.target, item.offset + item.nbytes) for item in read.mains]
-            if self.may_close() and self.has_enough(ends, read.base.spec.nbytes):
-                self.take_cut(read) if is_large else self.take_all(read)
-                self.close()
+            if not (self.has_enough(ends, read.nbytes) and self.may_close()):
+                self.take_all(read)
+                continue
+            if read.nbytes >= SMALL:
+                self.take_cut(read)
             else:
                 self.take_all(read)
+            self.close()
         self.close(last=True)
         return tuple(self.parts)
 
@@ -425,9 +431,9 @@ class _Cutter:
 
     def take_all(self, read: _Read) -> None:
         """The whole of `read` is in the part being filled."""
-        spec = read.base.spec
-        self.pieces.append(Piece(read.base, 0, spec.rows, tuple(item.out() for item in (*read.mains, *read.sides))))
-        self.taken += spec.nbytes
+        outs = tuple(item.out() for item in (*read.mains, *read.sides))
+        self.pieces.append(Piece(read.base, 0, read.base.spec.rows, outs))
+        self.taken += read.nbytes
         for item in read.mains:
             self.pass_over(item)
 
