@@ -29,7 +29,7 @@ class Transpose:
         return Region(tuple(region.start[i] for i in inverse), tuple(region.stop[i] for i in inverse))
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
-        return np.ascontiguousarray(block.transpose(self.perm))
+        return np.asarray(block.transpose(self.perm), order="C")
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ def read(weight: Weight, region: Region | None = None) -> Array:
 def load(source: Extent | bytes | Fill, spec: Spec, region: Region) -> Array:
     """The box `region` of a stored tensor of `spec`, before any step."""
     if isinstance(source, Fill):
-        return np.broadcast_to(np.frombuffer(source.element, spec.dtype.numpy), region.shape)
+        return np.broadcast_to(np.frombuffer(source.element, spec.dtype.numpy)[0], region.shape)
     flat = region.flat(spec.shape)
     if flat is not None:
         return _elements(source, spec.dtype, *flat).reshape(region.shape)
