@@ -36,7 +36,7 @@ class Upload:
 
     kind: file (a temporary sibling), s3 (a multipart upload), spool (a local file that is sent at the end).
     place: the temporary file, or the id of the multipart upload.
-    mark: what tells our own object: inode of the temporary file, name of the staging prefix.
+    mark: what is ours alone: the nanoseconds that the finished file is dated with, or the prefix of staged objects.
     """
 
     kind: str
