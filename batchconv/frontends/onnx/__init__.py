@@ -3,11 +3,15 @@
 from batchconv.frontends.onnx import (  # noqa: F401  (each enters its translators into the registry)
     activation,
     arithmetic,
+    detection,
     generate,
     indexing,
+    loss,
     movement,
     nn,
     norm,
+    quant,
+    recurrent,
     reduction,
     resize,
 )

@@ -251,16 +251,20 @@ def _cast(x: Value, dtype: DType) -> Value:
     return cast(x, dtype)
 
 
-@onnx.op("DepthToSpace")
-def depth_to_space(x: Value, *, blocksize: int, mode: str = "DCR") -> Value:
+def block_mode(mode: str) -> str:
     if mode not in ("DCR", "CRD"):
         raise BadModel(f"attribute 'mode' = {mode!r} is not one of DCR, CRD")
-    return ops.depth_to_space(x, block_size=blocksize, mode="blocks_first" if mode == "DCR" else "depth_first")
+    return "blocks_first" if mode == "DCR" else "depth_first"
+
+
+@onnx.op("DepthToSpace")
+def depth_to_space(x: Value, *, blocksize: int, mode: str = "DCR") -> Value:
+    return ops.depth_to_space(x, block_size=blocksize, mode=block_mode(mode))
 
 
 @onnx.op("SpaceToDepth")
-def space_to_depth(x: Value, *, blocksize: int) -> Value:
-    return ops.space_to_depth(x, block_size=blocksize, mode="blocks_first")
+def space_to_depth(x: Value, *, blocksize: int, mode: str = "DCR") -> Value:
+    return ops.space_to_depth(x, block_size=blocksize, mode=block_mode(mode))
 
 
 @onnx.op("ReverseSequence")

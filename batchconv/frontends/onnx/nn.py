@@ -247,3 +247,8 @@ def centred(x: Value, zero: Value | None, axis: int) -> Value:
     """Quantised numbers less their zero point, as f32 (exact: they have 8 bits)."""
     real = cast(x, DType.F32)
     return real if zero is None else ops.subtract(real, cast(zero, DType.F32))
+
+
+@onnx.op("Einsum")
+def einsum(*operands: Value, equation: str) -> Value:
+    return ops.einsum(*operands, equation=equation.replace(" ", ""))

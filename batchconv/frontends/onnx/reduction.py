@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from batchconv import ops
-from batchconv.frontends.onnx.forms import i64
+from batchconv.frontends.onnx.forms import cast, i64
 from batchconv.frontends.onnx.registry import onnx
 from batchconv.graph import Value, need_rank
 from batchconv.tensor import DType
@@ -14,11 +14,15 @@ Reduce = Callable[..., Value]
 
 
 def reduce_largest(x: Value, axes: Value, *, keep_dims: bool) -> Value:
-    return (ops.reduce_logical_or if x.dtype is DType.BOOLEAN else ops.reduce_max)(x, axes, keep_dims=keep_dims)
+    if x.dtype is DType.BOOLEAN:  # ReduceLogicalOr cannot be compiled for every shape (2026.4.1)
+        return cast(ops.reduce_max(cast(x, DType.I32), axes, keep_dims=keep_dims), x.dtype)
+    return ops.reduce_max(x, axes, keep_dims=keep_dims)
 
 
 def reduce_smallest(x: Value, axes: Value, *, keep_dims: bool) -> Value:
-    return (ops.reduce_logical_and if x.dtype is DType.BOOLEAN else ops.reduce_min)(x, axes, keep_dims=keep_dims)
+    if x.dtype is DType.BOOLEAN:
+        return cast(ops.reduce_min(cast(x, DType.I32), axes, keep_dims=keep_dims), x.dtype)
+    return ops.reduce_min(x, axes, keep_dims=keep_dims)
 
 
 def reduce_square(x: Value, axes: Value, *, keep_dims: bool) -> Value:
