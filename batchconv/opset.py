@@ -169,6 +169,11 @@ def str_(default: Any = REQUIRED) -> AttrDef:
     return AttrDef(str, default, "a text")
 
 
+def strs(default: Any = REQUIRED) -> AttrDef:
+    """A tuple of texts."""
+    return AttrDef(lambda v: tuple(str(i) for i in v), default, "a list of texts")
+
+
 def type_(default: Any = REQUIRED) -> AttrDef:
     return AttrDef(_dtype, default, "an element type")
 

@@ -6,13 +6,13 @@ import pytest
 from ops_compare import Case, c, op_of, ours, p, theirs, zeros
 
 from batchconv import ops
-from batchconv.errors import BadModel
 from batchconv.opset import Constructor
 from batchconv.tensor import DType
 
 UNARY = [
-    ops.absolute, ops.acos, ops.acosh, ops.asin, ops.asinh, ops.atan, ops.atanh, ops.ceiling, ops.cos, ops.cosh, ops.elu, ops.erf,
-    ops.exp, ops.floor, ops.gelu, ops.hsigmoid, ops.hswish, ops.log, ops.mish, ops.negative, ops.relu, ops.round, ops.sigmoid,
+    ops.absolute, ops.acos, ops.acosh, ops.asin, ops.asinh, ops.atan, ops.atanh, ops.ceiling, ops.cos, ops.cosh,
+    ops.elu, ops.erf, ops.exp, ops.floor, ops.gelu, ops.hsigmoid, ops.hswish, ops.log, ops.mish, ops.negative,
+    ops.relu, ops.round, ops.sigmoid,
     ops.sign, ops.sin, ops.sinh, ops.softplus, ops.softsign, ops.sqrt, ops.tan, ops.tanh, ops.identity,
     ops.is_nan, ops.is_inf, ops.is_finite, ops.erfinv,
 ]  # fmt: skip
@@ -90,14 +90,18 @@ MATMUL = [
     ("[3]", "[8,4,3]", False, True),
 ]
 CASES += [
-    lambda a=a, b=b, s=s, t=t: ops.matmul(p("f32" + a), p("f32" + b), transpose_a=s, transpose_b=t) for a, b, s, t in MATMUL
+    lambda a=a, b=b, s=s, t=t: ops.matmul(p("f32" + a), p("f32" + b), transpose_a=s, transpose_b=t)
+    for a, b, s, t in MATMUL
 ]
 
 REDUCTIONS = [
     ops.reduce_l1, ops.reduce_l2, ops.reduce_max, ops.reduce_mean, ops.reduce_min, ops.reduce_prod, ops.reduce_sum,
 ]  # fmt: skip
 CASES += [lambda op=op: op(p("f32[1,?,3..4,5]"), c([1, -1]), keep_dims=False) for op in REDUCTIONS]
-CASES += [lambda op=op: op(p("boolean[1,?,3..4,5]"), c([0]), keep_dims=True) for op in (ops.reduce_logical_and, ops.reduce_logical_or)]
+CASES += [
+    lambda op=op: op(p("boolean[1,?,3..4,5]"), c([0]), keep_dims=True)
+    for op in (ops.reduce_logical_and, ops.reduce_logical_or)
+]
 CASES += [
     lambda: ops.reduce_mean(p("f32[1,?,3..4,5]"), c([2, 3]), keep_dims=True),
     lambda: ops.reduce_mean(p("f32[1,?,3..4,5]"), c(2), keep_dims=False),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from ops_compare import Case, c, op_of, ours, p, shape_of, theirs, zeros
+from ops_compare import Case, c, op_of, ours, p, shape_of, theirs
 
 from batchconv import ops
-from batchconv.errors import BadModel
 from batchconv.graph import Value
 from batchconv.tensor import DType
 
@@ -148,7 +147,9 @@ CASES += [
 ]
 
 
-def strided(text: str, begin: list[int], end: list[int], strides: list[int] | None = None, **masks: tuple[int, ...]) -> Case:
+def strided(
+    text: str, begin: list[int], end: list[int], strides: list[int] | None = None, **masks: tuple[int, ...]
+) -> Case:
     lists = [c(begin), c(end)] + ([c(strides)] if strides is not None else [])
     full = {"begin_mask": (0,) * len(begin), "end_mask": (0,) * len(begin), **masks}
     return lambda: ops.strided_slice(p("f32" + text), *lists, **full)

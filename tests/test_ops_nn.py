@@ -6,18 +6,21 @@ import pytest
 from ops_compare import Case, c, op_of, ours, p, theirs, zeros
 
 from batchconv import ops
-from batchconv.errors import BadModel
 from batchconv.tensor import DType
 
 CASES: list[Case] = [
     lambda: ops.convolution(p("f32[1,3,224,224]"), zeros(8, 3, 3, 3)),
     lambda: ops.convolution(p("f32[?,3,?,8..16]"), zeros(8, 3, 3, 3), strides=(2, 2)),
-    lambda: ops.convolution(p("f32[?,3,?,8..16]"), zeros(8, 3, 3, 3), strides=(2, 1), pads_begin=(1, 1), pads_end=(1, 1)),
+    lambda: ops.convolution(
+        p("f32[?,3,?,8..16]"), zeros(8, 3, 3, 3), strides=(2, 1), pads_begin=(1, 1), pads_end=(1, 1)
+    ),
     lambda: ops.convolution(p("f32[1,3,1..16,..9]"), zeros(8, 3, 3, 3), strides=(1, 1), dilations=(2, 2)),
     lambda: ops.convolution(p("f32[1,3,20..,2..]"), zeros(8, 3, 3, 3), strides=(3, 1), dilations=(1, 2)),
     lambda: ops.convolution(p("f32[1,3,?,15]"), zeros(8, 3, 3, 3), strides=(2, 2), auto_pad="same_upper"),
     lambda: ops.convolution(p("f32[1,3,1..7,15]"), zeros(8, 3, 3, 3), strides=(2, 2), auto_pad="same_lower"),
-    lambda: ops.convolution(p("f32[1,3,17,15]"), zeros(8, 3, 3, 3), strides=(2, 2), pads_begin=(4, 4), auto_pad="valid"),
+    lambda: ops.convolution(
+        p("f32[1,3,17,15]"), zeros(8, 3, 3, 3), strides=(2, 2), pads_begin=(4, 4), auto_pad="valid"
+    ),
     lambda: ops.convolution(p("f32[...]"), zeros(8, 3, 3, 3)),
     lambda: ops.convolution(p("f32[1,3,17,15]"), p("f32[...]")),
     lambda: ops.convolution(p("f32[...]"), p("f32[...]")),
@@ -32,27 +35,55 @@ CASES: list[Case] = [
     lambda: ops.group_convolution(p("f32[1,6,17,17]"), p("f32[...]")),
     lambda: ops.convolution_backprop_data(p("f32[1,8,7,?]"), zeros(8, 3, 3, 3), strides=(2, 2)),
     lambda: ops.convolution_backprop_data(
-        p("f32[1,8,7,3..9]"), zeros(8, 3, 4, 4), strides=(2, 2), pads_begin=(1, 1), pads_end=(1, 1), output_padding=(1, 0)
+        p("f32[1,8,7,3..9]"),
+        zeros(8, 3, 4, 4),
+        strides=(2, 2),
+        pads_begin=(1, 1),
+        pads_end=(1, 1),
+        output_padding=(1, 0),
     ),
-    lambda: ops.convolution_backprop_data(p("f32[1,8,7,7]"), zeros(8, 3, 4, 4), c([14, 15]), strides=(2, 2), auto_pad="same_upper"),
+    lambda: ops.convolution_backprop_data(
+        p("f32[1,8,7,7]"), zeros(8, 3, 4, 4), c([14, 15]), strides=(2, 2), auto_pad="same_upper"
+    ),
     lambda: ops.convolution_backprop_data(p("f32[1,8,?,7]"), zeros(8, 3, 4, 4), p("i64[2]"), strides=(2, 2)),
     lambda: ops.convolution_backprop_data(p("f32[1,8,7,7]"), zeros(8, 3, 4, 4), strides=(2, 2), auto_pad="same_lower"),
-    lambda: ops.convolution_backprop_data(p("f32[1,8,7,7]"), zeros(8, 3, 4, 4), strides=(2, 2), pads_begin=(1, 1), auto_pad="valid"),
+    lambda: ops.convolution_backprop_data(
+        p("f32[1,8,7,7]"), zeros(8, 3, 4, 4), strides=(2, 2), pads_begin=(1, 1), auto_pad="valid"
+    ),
     lambda: ops.convolution_backprop_data(p("f32[...]"), zeros(8, 3, 4, 4), strides=(2, 2)),
-    lambda: ops.convolution_backprop_data(p("f32[1,8,7,7]"), zeros(8, 3, 4, 4), ops.slice(ops.shape_of(p("f32[1,3,?,14]")), c([2]), c([4]), c([1]))),
-    lambda: ops.group_convolution_backprop_data(p("f32[1,8,7,?]"), zeros(2, 4, 5, 3, 3), strides=(2, 2), dilations=(2, 1)),
+    lambda: ops.convolution_backprop_data(
+        p("f32[1,8,7,7]"), zeros(8, 3, 4, 4), ops.slice(ops.shape_of(p("f32[1,3,?,14]")), c([2]), c([4]), c([1]))
+    ),
+    lambda: ops.group_convolution_backprop_data(
+        p("f32[1,8,7,?]"), zeros(2, 4, 5, 3, 3), strides=(2, 2), dilations=(2, 1)
+    ),
     lambda: ops.group_convolution_backprop_data(p("f32[?,8,7]"), zeros(8, 1, 1, 3), c([15]), strides=(2,)),
     lambda: ops.max_pool.op(p("f32[1,3,112,112]"), kernel=(3, 3), strides=(2, 2), rounding_type="ceil"),
-    lambda: ops.max_pool.op(p("f32[1,3,112,112]"), kernel=(3, 3), strides=(2, 2), pads_begin=(1, 1), pads_end=(1, 1), rounding_type="ceil_torch"),
-    lambda: ops.max_pool.op(p("f32[1,3,8,9]"), kernel=(2, 2), strides=(3, 3), pads_begin=(1, 1), pads_end=(1, 1), rounding_type="ceil_torch"),
-    lambda: ops.max_pool.op(p("f32[1,3,8,9]"), kernel=(2, 2), strides=(3, 3), pads_begin=(1, 1), pads_end=(1, 1), rounding_type="ceil"),
-    lambda: ops.max_pool.op(p("f32[?,3,?,9..30]"), kernel=(2, 2), strides=(3, 3), rounding_type="ceil", index_element_type=DType.I32),
+    lambda: ops.max_pool.op(
+        p("f32[1,3,112,112]"),
+        kernel=(3, 3),
+        strides=(2, 2),
+        pads_begin=(1, 1),
+        pads_end=(1, 1),
+        rounding_type="ceil_torch",
+    ),
+    lambda: ops.max_pool.op(
+        p("f32[1,3,8,9]"), kernel=(2, 2), strides=(3, 3), pads_begin=(1, 1), pads_end=(1, 1), rounding_type="ceil_torch"
+    ),
+    lambda: ops.max_pool.op(
+        p("f32[1,3,8,9]"), kernel=(2, 2), strides=(3, 3), pads_begin=(1, 1), pads_end=(1, 1), rounding_type="ceil"
+    ),
+    lambda: ops.max_pool.op(
+        p("f32[?,3,?,9..30]"), kernel=(2, 2), strides=(3, 3), rounding_type="ceil", index_element_type=DType.I32
+    ),
     lambda: ops.max_pool.op(p("f32[?,3,1..8,9..30]"), kernel=(3, 2), strides=(1, 3), dilations=(2, 2)),
     lambda: ops.max_pool.op(p("f32[...]"), kernel=(3, 2), strides=(1, 3)),
     lambda: ops.max_pool.op(p("f32[1,3,17]"), kernel=(3,), strides=(2,), auto_pad="same_upper", axis=2),
     lambda: ops.max_pool.op(p("f32[1,3,17]"), kernel=(3,), strides=(2,), auto_pad="valid", rounding_type="ceil"),
     lambda: ops.avg_pool(p("f32[1,3,17,?]"), kernel=(7, 7), strides=(1, 1), exclude_pad=True),
-    lambda: ops.avg_pool(p("f32[1,3,17,5..]"), kernel=(3, 3), strides=(2, 2), pads_begin=(1, 1), pads_end=(0, 1), exclude_pad=False),
+    lambda: ops.avg_pool(
+        p("f32[1,3,17,5..]"), kernel=(3, 3), strides=(2, 2), pads_begin=(1, 1), pads_end=(0, 1), exclude_pad=False
+    ),
     lambda: ops.avg_pool(p("f32[1,3,17,19]"), kernel=(3, 3), strides=(2, 2), auto_pad="same_lower", exclude_pad=False),
     lambda: ops.avg_pool(p("f32[1,3,4,7,9]"), kernel=(1, 3, 3), strides=(2, 2, 2), rounding_type="ceil_torch"),
     lambda: ops.avg_pool(p("f32[...]"), kernel=(3, 3), strides=(1, 1)),
@@ -82,7 +113,9 @@ def sizes(shape: str, wanted: list[int], axes: list[int] | None = None, **attrs:
 
 def scales(shape: str, wanted: list[float], axes: list[int] | None = None, **attrs: object):
     given = [c(wanted)] + ([] if axes is None else [c(axes)])
-    return lambda: ops.interpolate(p("f32" + shape), *given, mode="linear_onnx", shape_calculation_mode="scales", **attrs)
+    return lambda: ops.interpolate(
+        p("f32" + shape), *given, mode="linear_onnx", shape_calculation_mode="scales", **attrs
+    )
 
 
 CASES += [

@@ -45,7 +45,7 @@ def constant(weight: Weight, name: str = "") -> Value:
 
 
 def const(array: npt.ArrayLike, dtype: DType | None = None, name: str = "") -> Value:
-    """A small constant that we compute ourselves; lists of integers (and empty ones) become i64, floats f32 unless `dtype` says otherwise."""
+    """A small constant that we compute ourselves; unless `dtype` says otherwise int lists become i64, floats f32."""
     data = np.asarray(array)
     if dtype is None and not data.size and not isinstance(array, np.ndarray):
         dtype = DType.I64

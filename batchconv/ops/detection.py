@@ -158,7 +158,7 @@ def _non_max_suppression(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> 
     if boxes.shape is not None and scores.shape is not None:
         places = want_dim(boxes.shape, 1, scores.shape[2], "numbers of boxes and scores differ")
         images = want_dim(boxes.shape, 0, scores.shape[0], "images of boxes and scores differ")
-        limit = numbers(inputs[2]) if len(inputs) > 2 else (0,)
+        limit = numbers(inputs[2]) if len(inputs) > 2 else None
         highs = [bounds(dim).hi for dim in (places, images, scores.shape[1])]
         if limit is not None and None not in highs:
             most = min(highs[0] or 0, max(int(limit[0]), 0)) * (highs[1] or 0) * (highs[2] or 0)

@@ -65,7 +65,8 @@ log = unary("Log", rule=exactly(np.log))
 mish = unary("Mish", 4)
 negative = unary("Negative", rule=negated)
 relu = unary("Relu", rule=monotone(lambda x: np.maximum(x, 0)))
-round_ = unary("Round", 5, monotone(np.rint), mode=enum("half_to_even", "half_away_from_zero", default="half_to_even"))
+MODES = ("half_to_even", "half_away_from_zero")
+round_ = define("Round", 5, "data", lambda inputs, attrs: _round(inputs, attrs), mode=enum(*MODES, default=MODES[0]))
 sigmoid = unary("Sigmoid")
 sign = unary("Sign", rule=monotone(np.sign))
 sin = unary("Sin")
@@ -87,6 +88,13 @@ swish = define("Swish", 4, "data beta?", lambda inputs, attrs: _with_scalars(inp
 def _with_scalars(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Output:
     same_type(inputs)
     return like(inputs, attrs)
+
+
+def _round(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Output:
+    value = inputs[0]
+    want_numbers(value)
+    rule = monotone(np.rint if attrs["mode"] == MODES[0] else lambda x: np.trunc(x + np.copysign(0.5, x)))
+    return Output(value.dtype, value.shape, (), computed(inputs, value.dtype, value.shape, rule))
 
 
 def _joined(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Any:

@@ -92,9 +92,9 @@ def sliced(dim: Dim, start: Any, stop: Any, step: Any) -> Dim:
     if isinstance(step, Interval) or not (_one_sided(start) and _one_sided(stop)):
         return interval(0, bounds(dim).hi)
     if isinstance(start, Interval) or isinstance(stop, Interval):
-        counts = [bounds(sliced(dim, a, b, step)) for a in _sides(start) for b in _sides(stop)]
-        highs = [count.hi for count in counts]
-        return interval(min(c.lo for c in counts), None if None in highs else max(h for h in highs if h is not None))
+        sides = [bounds(sliced(dim, a, b, step)) for a in _sides(start) for b in _sides(stop)]
+        highs = [side.hi for side in sides]
+        return interval(min(s.lo for s in sides), None if None in highs else max(h for h in highs if h is not None))
     if isinstance(dim, int):
         return len(range(*slice(start, stop, step).indices(dim)))
     if step == 1 and start in (0, None) and (stop is None or stop >= 1 << 31):

@@ -166,6 +166,8 @@ transpose = define("Transpose", 1, "data order", _transpose)
 
 
 def _concat(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Output:
+    if not inputs:
+        raise BadModel("Concat takes data*, 0 given")
     dtype, shapes = same_type(inputs), [value.shape for value in inputs if value.shape is not None]
     ranks = {len(shape) for shape in shapes}
     if len(ranks) > 1:
@@ -210,13 +212,13 @@ def _split(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> tuple[Output, 
 def parts(data: Value, axis: int, sizes: Sequence[Dim]) -> tuple[Output, ...]:
     """Outputs of those sizes along `axis`, one after another."""
     made, at = [], 0
-    for size in sizes:
-        shape = (*data.shape[:axis], size, *data.shape[axis + 1 :]) if data.shape else ()
+    for count in sizes:
+        shape = (*data.shape[:axis], count, *data.shape[axis + 1 :]) if data.shape else ()
         known = None
-        if isinstance(size, int):
-            span = slice(at, at + size)
+        if isinstance(count, int):
+            span = slice(at, at + count)
             known = moved([data], data.dtype, shape, lambda grid, span=span: grid[(slice(None),) * axis + (span,)])
-            at += size
+            at += count
         made.append(Output(data.dtype, shape, (), known))
     return tuple(made)
 

@@ -100,13 +100,15 @@ def windows(shape: Sequence[Dim], kernel: Sequence[Dim], attrs: Mapping[str, Att
 
 
 def _filters(shape: Shape, grouped: bool, rank: int, channels: Dim = ANY) -> tuple[Dim, Dim, Dim, tuple[Dim, ...]]:
-    """Groups, the two channel counts of one group, and the kernel; groups come out of the data's channels if need be."""
+    """Groups, the two channel counts of one group, and the kernel; unknown groups come out of the data's channels."""
     if shape is None:
         return ANY, ANY, ANY, (ANY,) * (rank - 2)
     if not grouped:
         return 1, shape[0], shape[1], shape[2:]
-    known = isinstance(shape[0], Interval) and isinstance(shape[2], int) and shape[2] > 0
-    return (channels // shape[2] if known else shape[0]), shape[1], shape[2], shape[3:]
+    group, width = shape[0], shape[2]
+    if isinstance(group, Interval) and isinstance(width, int) and width > 0:
+        group = channels // width
+    return group, shape[1], width, shape[3:]
 
 
 def convolution_of(type: str, grouped: bool) -> Constructor:

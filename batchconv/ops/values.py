@@ -146,12 +146,15 @@ def _corners(items: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 
 def _corner(function: Callable[..., Any], corner: tuple[Any, ...]) -> Any:
-    if any(isinstance(x, float) and math.isinf(x) for x in corner):
+    if not any(isinstance(x, float) and math.isinf(x) for x in corner):
         with np.errstate(all="ignore"):
-            result = float(function(*(np.float64(x) for x in corner)))
-        return 0 if math.isnan(result) else result
+            return np.asarray(function(*corner)).item()
+    real: Callable[..., Any] = np.true_divide if function is np.floor_divide else function
     with np.errstate(all="ignore"):
-        return np.asarray(function(*corner)).item()
+        result = float(real(*(np.float64(x) for x in corner)))
+    if math.isnan(result):  # infinity times 0, and a bound times 0 is 0
+        return 0
+    return result if math.isinf(result) or not result.is_integer() else int(result)
 
 
 def divided(dtype: DType, a: Any, b: Any) -> Any:
