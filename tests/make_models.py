@@ -1,7 +1,7 @@
-"""Makes the project's own small models: `python tests/make_models.py DIR` writes them all, with the same bytes each time.
+"""Makes the project's own small models, the same bytes each time: `python tests/make_models.py DIR`.
 
-Caffe: `quickstart` (convolution, batch norm, scale, ReLU, pooling, inner product, softmax; text and weights) and the
-same in the old V1 format. ONNX: a small convolutional network with its weights inside, outside, and as float16.
+Caffe: `quickstart` (convolution, batch norm, scale, ReLU, pooling, inner product, softmax; text and weights).
+ONNX: a small convolutional network with its weights inside, as float16, and outside.
 """
 
 from __future__ import annotations

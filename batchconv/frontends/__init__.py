@@ -69,10 +69,15 @@ def _chosen(url: str, framework: str | None, files: Mapping[str, str] | None) ->
     """The framework asked for, or else detected; refused if there is no frontend or the content is another's."""
     if framework is not None and framework not in FRONTENDS:
         raise BadModel(f"'{framework}' is not one of {', '.join(FRONTENDS)}")
-    seen = _by_content(url)
+    head = _head(url)
+    if head == b"":
+        raise BadModel("the file is empty")
+    seen = _by_content(head or b"")
     if framework and seen and framework != seen:
         raise BadModel(f"this is a model of {seen}, not of {framework}")
-    name = framework or detect(url, files)
+    name = framework or seen or _by_extension(url)
+    if not name:
+        raise _unknown()
     if not FRONTENDS[name].module:
         raise Unsupported(FRONTENDS[name].description)
     return name
@@ -80,12 +85,22 @@ def _chosen(url: str, framework: str | None, files: Mapping[str, str] | None) ->
 
 def detect(url: str, files: Mapping[str, str] | None = None) -> str:
     """The framework of the model at `url`, by its content, else its extension; BadModel if none fits."""
-    name = _by_content(url) or _by_extension(url)
+    name = _by_content(_head(url) or b"") or _by_extension(url)
     if not name:
-        raise BadModel(
-            "the framework cannot be told from content or extension, give one of " + ", ".join(FRONTENDS), _file(url)
-        )
+        raise _unknown().at(model=_file(url))
     return name
+
+
+def _unknown() -> BadModel:
+    return BadModel("the framework cannot be told from content or extension, give one of " + ", ".join(FRONTENDS))
+
+
+def _head(url: str) -> bytes | None:
+    """The first bytes of the file; None where there is none to read (a folder)."""
+    try:
+        return storage.read(url, 0, HEAD)
+    except StorageError:
+        return None
 
 
 def _by_extension(url: str) -> str:
@@ -96,16 +111,12 @@ def _by_extension(url: str) -> str:
 _PROTOTXT = re.compile(rb"(?:\s|#[^\n]*\n)*(?:name|input|input_dim|input_shape|layers?|state|force_backward)\s*[:{]")
 
 
-def _by_content(url: str) -> str:
+def _by_content(head: bytes) -> str:
     """The framework whose format the first bytes have, "" if they might be anything's.
 
     ONNX: field 1 of a ModelProto is a number (ir_version), and its graph is field 7. Caffe: field 1 of a NetParameter
     is its name, followed by inputs (3, 4, 8) or layers (2, 100); of a TensorFlow GraphDef it is a message.
     """
-    try:
-        head = storage.read(url, 0, HEAD)
-    except StorageError:
-        return ""
     if _PROTOTXT.match(head):
         return "caffe"
     if head[:1] == b"\x08" and _onnx(head):

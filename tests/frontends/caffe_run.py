@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from make_models import caffemodel
 
 from batchconv.frontends.caffe import read, registry
 from batchconv.frontends.translate import Input, translate
@@ -19,7 +20,6 @@ from batchconv.packing import pack
 from batchconv.tensor import Array
 from batchconv.weight import Weight
 from batchconv.weight import read as read_weight
-from tests.make_models import caffemodel
 
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
@@ -63,7 +63,9 @@ def graph_of(
     return translate(read(str(model), {}), registry, inputs, outputs)
 
 
-def layer(kind: str, params: str = "", bottoms: Sequence[str] = ("data",), tops: Sequence[str] = ("y",), name: str = "l") -> str:
+def layer(
+    kind: str, params: str = "", bottoms: Sequence[str] = ("data",), tops: Sequence[str] = ("y",), name: str = "l"
+) -> str:
     """One layer as prototxt."""
     ends = " ".join([*(f'bottom: "{b}"' for b in bottoms), *(f'top: "{t}"' for t in tops)])
     return f'layer {{ name: "{name}" type: "{kind}" {ends} {params} }}\n'

@@ -110,4 +110,4 @@ def detection_output(
 @registry.op("ROIPooling")
 def roi_pooling(x: Value, rois: Value, *, pooled_h: int, pooled_w: int, spatial_scale: float = 1.0) -> Value:
     """The largest in every cell of a pooled_h x pooled_w grid over each region [picture, x1, y1, x2, y2]."""
-    return ops.roi_pooling(x, rois, output_size=(pooled_h, pooled_w), spatial_scale=spatial_scale, method="max")
+    return ops.roi_pooling(x, rois, pooled_h=pooled_h, pooled_w=pooled_w, spatial_scale=spatial_scale, method="max")

@@ -9,7 +9,7 @@ from batchconv import ops
 from batchconv.errors import BadModel
 from batchconv.frontends.caffe.registry import axis_in, blob, blob_size, dims, ints, no_blob, number, rank, registry
 from batchconv.graph import Value
-from batchconv.shape import product
+from batchconv.shape import Dim
 from batchconv.tensor import DType
 
 registry.rename({"Sigmoid": ops.sigmoid, "TanH": ops.tanh, "AbsVal": ops.abs, "BNLL": ops.softplus})
@@ -127,13 +127,20 @@ def aligned(x: Value, other: Value, axis: int, num_axes: int) -> Value:
     if num_axes == 0:
         return blob(other, 0, ())
     at = axis_in(x, axis)
-    covered = dims(x)[at:] if num_axes < 0 else dims(x)[at : at + num_axes]
-    wanted = [dim if isinstance(dim, int) else -1 for dim in covered]
-    if wanted.count(-1) > 1:
-        raise BadModel("the shape of the input must be known for more than one axis of blob 0")
-    known = math.prod(dim for dim in wanted if dim > 0)
-    shape = [blob_size(other) // max(known, 1) if dim < 0 else dim for dim in wanted]
+    shape = _covered(other, dims(x)[at:] if num_axes < 0 else dims(x)[at : at + num_axes])
     return blob(other, 0, (*shape, *(1,) * (rank(x) - at - len(shape))))
+
+
+def _covered(other: Value, axes: Sequence[Dim]) -> tuple[int, ...]:
+    """The shape of blob 0 over these axes: as they are, and as the blob has it where they are not known."""
+    wanted = [dim if isinstance(dim, int) else -1 for dim in axes]
+    known, size = math.prod(dim for dim in wanted if dim > 0), blob_size(other)
+    if wanted.count(-1) < 2:
+        return tuple(size // max(known, 1) if dim < 0 else dim for dim in wanted)
+    stored = other.weight.spec.shape if other.weight else ()
+    if len(stored) != len(wanted):
+        raise BadModel("the shape of the input must be known on the axes of blob 0")
+    return stored
 
 
 @registry.op("Scale")
@@ -193,8 +200,6 @@ def arg_max(x: Value, *, out_max_val: bool = False, top_k: int = 1, axis: int | 
         values, places = _largest(x, top_k, axis_in(x, axis))
         return values if out_max_val else ops.convert(places, destination_type=x.dtype)
     flat = ops.reshape(x, ints((0, 1, -1)), special_zero=True)
-    if isinstance(product(dims(x)[1:]), int) and product(dims(x)[1:]) == 0:
-        raise BadModel("the input has no elements")
     values, places = _largest(flat, top_k, 2)
     indices = ops.convert(places, destination_type=x.dtype)
     return ops.concat(indices, values, axis=1) if out_max_val else indices

@@ -192,7 +192,7 @@ def batch_norm(
 ) -> Value:
     """(x - mean / factor) / sqrt(variance / factor + eps), factor 0 meaning statistics of 0; or by the batch's own."""
     if not use_global_stats:
-        return ops.mvn(x, ints((0, *range(2, rank(x)))), normalize_variance=True, eps=eps, eps_mode="inside_sqrt")
+        return ops.mvn(x, ints((0, *range(2, rank(x)))), normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
     size = blob_size(mean)
     if channels(x) not in (None, size):
         raise BadModel(f"blob 0 has {size} numbers for {channels(x)} channels")
@@ -272,7 +272,7 @@ def lrn(
 def mvn(x: Value, *, normalize_variance: bool = True, across_channels: bool = False, eps: float = 1e-9) -> Value:
     """(x - mean) / (deviation + eps) over the spatial axes, and the channels if `across_channels`."""
     axes = ints(tuple(range(1 if across_channels else 2, rank(x))))
-    return ops.mvn(x, axes, normalize_variance=normalize_variance, eps=eps, eps_mode="outside_sqrt")
+    return ops.mvn(x, axes, normalize_variance=normalize_variance, eps=eps, eps_mode="OUTSIDE_SQRT")
 
 
 @registry.op("Normalize")
