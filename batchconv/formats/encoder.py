@@ -1,0 +1,203 @@
+"""Quantised: the one encoder of every format with scales (weight.Encoder)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchconv.errors import BadModel, InternalError
+from batchconv.formats.blocks import Groups, Tile, dot, dots, extremes, scratch, single, tiles
+from batchconv.formats.rules import OPTIMISED, Rule, eighths, float_scale
+from batchconv.formats.table import FORMATS
+from batchconv.tensor import Array, DType, Spec
+from batchconv.weight import Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """Codes and scales of a weight in `format` (a key of FORMATS).
+
+    Parts are "codes", "scale", then "zero_point" (asymmetric formats) and "second_order_scale" (nvfp4).
+
+    axes: the axes that are reduced; group: elements of the one axis that share a scale, -1: all.
+    search: several scales are tried for each group, see `searched`; a scale over all rows is not searched.
+    """
+
+    format: str
+    axes: tuple[int, ...]
+    group: int = -1
+    search: bool = False
+
+    @property
+    def groups(self) -> Groups:
+        return Groups(self.axes, self.group)
+
+    @property
+    def rule(self) -> Rule:
+        rule = FORMATS[self.format].rule
+        if rule is None:
+            raise InternalError(f"{self.format} has no scales")
+        return rule
+
+    def outputs(self, spec: Spec) -> dict[str, Spec]:
+        self.groups.check(spec.shape)
+        scales = self.groups.scales(spec.shape)
+        parts = {
+            "codes": Spec(self.rule.codes, self.groups.codes(spec.shape)),
+            "scale": Spec(self.rule.scale, scales),
+        }
+        if self.rule.zero_point is not None:
+            parts["zero_point"] = Spec(self.rule.zero_point, scales)
+        if self.format == "nvfp4":
+            parts["second_order_scale"] = Spec(DType.F32, (1,) * len(scales))
+        return parts
+
+    def grain(self, spec: Spec) -> int:
+        return self.groups.grain
+
+    def needs_stats(self, spec: Spec) -> bool:
+        return self.groups.across_rows or self.format == "nvfp4"
+
+    def stats(self, block: Array) -> Array:
+        """[2, ...]: least and greatest of each group as far as this block goes (of all elements for nvfp4)."""
+        view = self.groups.view(block)
+        if self.format == "nvfp4":
+            ends = [extremes(single(view[tile]).reshape(1, -1, 1)) for tile in tiles(view.shape, whole=False)]
+            return np.array([min(low.item() for low, _ in ends), max(high.item() for _, high in ends)], np.float32)
+        out = np.empty((2, view.shape[0], 1, view.shape[2]), np.float32)
+        out[0], out[1] = np.inf, -np.inf
+        for tile in tiles(view.shape, whole=False):
+            low, high = extremes(view[tile])
+            at = (tile[0], slice(None), tile[2])
+            np.fmin(out[0][at], low, out=out[0][at])
+            np.fmax(out[1][at], high, out=out[1][at])
+        return out
+
+    def merge(self, a: Array, b: Array) -> Array:
+        return np.stack([np.fmin(a[0], b[0]), np.fmax(a[1], b[1])])
+
+    def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
+        if self.needs_stats(spec) and stats is None:
+            stats = self.stats(block)
+        return _Run(self, block, spec, stats).finished()
+
+
+class _Run:
+    """One block on its way: what is filled in tile by tile."""
+
+    def __init__(self, encoder: Quantised, block: Array, spec: Spec, stats: Array | None) -> None:
+        self.encoder, self.block = encoder, block
+        self.small = spec.size < OPTIMISED
+        self.few = math.prod(encoder.groups.scales(spec.shape)) < OPTIMISED
+        self.rule, self.groups = encoder.rule, encoder.groups
+        self.view = self.groups.view(block)
+        outer, _, inner = self.view.shape
+        self.codes = np.empty(self.view.shape, np.int8 if self.rule.codes in (DType.I4, DType.I8) else np.uint8)
+        self.scale = np.empty((outer, 1, inner), np.float32)
+        self.zero = np.empty((outer, 1, inner), np.float32) if self.rule.zero_point else None
+        self.second: Array | None = None
+        self.fitted = False
+        self.error = self.square = 0.0
+        if stats is not None:
+            self.adopt(stats)
+
+    def adopt(self, stats: Array) -> None:
+        """Scales that were known before the block was read."""
+        if self.encoder.format == "nvfp4":
+            greatest, _ = self.rule.fit(stats[0], stats[1], self.small)
+            self.second = float_scale(greatest, 448.0, DType.F16, self.few)
+        else:
+            scale, zero = self.rule.fit(stats[0], stats[1], self.small)
+            self.scale[:], self.fitted = scale, True
+            if self.zero is not None and zero is not None:
+                self.zero[:] = zero
+
+    def finished(self) -> Encoding:
+        with np.errstate(all="ignore"):
+            for tile in tiles(self.view.shape, whole=not self.fitted):
+                self.sweep(tile)
+        if not (np.isfinite(self.square) and np.isfinite(self.error)):
+            raise BadModel(
+                f"a weight has elements that {self.encoder.format} cannot hold (NaN, infinite, or a scale beyond f16): "
+                "leave it as it is (--ignore)"
+            )
+        count = float(self.block.size)
+        return Encoding(self.parts(), {"error": self.error, "square": self.square, "count": count})
+
+    def sweep(self, tile: Tile) -> None:
+        """Scales, codes and errors of one tile."""
+        x = single(self.view[tile])
+        at = (tile[0], slice(None), tile[2])
+        levels = scratch("levels", x.shape)
+        zero = None if self.zero is None else self.zero[at]
+        if not self.fitted:
+            low, high = extremes(x)
+            self.scale[at], fresh = self.rule.fit(low, high, self.small)
+            if zero is not None and fresh is not None:
+                zero[:] = fresh
+            if self.encoder.search and self.rule.shrink:
+                self.scale[at] = searched(self.rule, x, self.scale[at], zero, levels)
+        scale = self.scale[at]
+        self.rule.round(x, scale, zero, levels, self.codes[tile])
+        self.square += dot(x, x)
+        np.multiply(levels, self.stored(scale), out=levels)
+        np.subtract(levels, x, out=levels)
+        self.error += dot(levels, levels)
+
+    def stored(self, scale: Array) -> Array:
+        """The scales as they will be multiplied with when the model runs."""
+        if self.second is not None:
+            return (self.fine(scale)[1] * self.second).astype(np.float16).astype(np.float32)
+        return halved(scale) if self.rule.scale is DType.F16 else scale
+
+    def fine(self, scale: Array) -> tuple[Array, Array]:
+        """nvfp4: the f8e4m3 codes and values of scales divided by the second-order scale."""
+        codes = eighths(scale / self.second, DType.F8E4M3, np.empty(scale.shape, np.uint8))
+        return codes, codes.view(DType.F8E4M3.numpy).astype(np.float32)
+
+    def parts(self) -> dict[str, Array]:
+        shape, rule = self.block.shape, self.rule
+        scales = self.groups.scales(shape)
+        codes = self.groups.restore(self.codes, shape)
+        parts = {"codes": codes.view(rule.codes.numpy), "scale": self.scales().reshape(scales)}
+        if self.zero is not None and rule.zero_point is not None:
+            parts["zero_point"] = self.zero.astype(rule.zero_point.numpy).reshape(scales)
+        if self.second is not None:
+            parts["second_order_scale"] = np.full((1,) * len(scales), self.second, np.float32)
+        return parts
+
+    def scales(self) -> Array:
+        """The scales in their own type."""
+        if self.second is not None:
+            return self.fine(self.scale)[0].view(DType.F8E4M3.numpy)
+        if self.rule.scale is DType.F8E8M0:
+            return (np.frexp(self.scale)[1] + 126).astype(np.uint8).view(DType.F8E8M0.numpy)
+        with np.errstate(over="ignore"):
+            return self.scale.astype(np.float16)
+
+
+def halved(scale: Array) -> Array:
+    """float32 scales as f16 holds them."""
+    return scale.astype(np.float16).astype(np.float32)
+
+
+def searched(rule: Rule, x: Array, first: Array, zero: Array | None, levels: Array) -> Array:
+    """For each group a scale, as f16 holds it, whose squared error is at most that of the scale `first`.
+
+    Data-free search: for each factor f of `rule.shrink` the group is rounded with scale f * first to levels q; the
+    least-squares scale for those levels is <x, q> / <q, q>; with it, s, the error is |x|^2 - s (2 <x, q> - s <q, q>).
+    The s of the factor with the least error is kept; rounding x anew with s can only lower the error again.
+    """
+    best, chosen = np.full(first.shape, -np.inf, np.float32), halved(first)
+    for factor in rule.shrink:
+        scale = first * np.float32(factor)
+        rule.round(x, scale, zero, levels, None)
+        both, own = dots(x, levels), dots(levels, levels)
+        fitted = halved(np.where(own > 0, both / own, scale))
+        gain = fitted * (2 * both - fitted * own)
+        better = (gain > best) & (fitted != 0)
+        np.copyto(best, gain, where=better)
+        np.copyto(chosen, fitted, where=better)
+    return np.where(chosen == 0, first, chosen)
