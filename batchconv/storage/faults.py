@@ -63,7 +63,7 @@ def translated(error: Exception, url: str, nbytes: int | None = None, folder: st
         return _answered(url, *answer)
     if isinstance(error, FileNotFoundError):
         return NotThere(_system(error, "no such file or object"), url)
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno is not None and not _classes(error) & _UNREACHED:
         text = _system(error) + (_needed(nbytes, folder) if error.errno in _FULL and nbytes is not None else "")
         return StorageError(text, url, transient=error.errno in _PASSING)
     return _named(error, url)
@@ -114,6 +114,7 @@ _KINDS = {
     "ParamValidationError": "not a name that this store accepts",
     "EndpointConnectionError": "cannot connect to the store: is its endpoint right and is it running?",
     "ConnectTimeoutError": "the store does not answer: is its endpoint right?",
+    "ClientConnectorError": "cannot connect to the server: is its address right and is it running?",
 }
 """Faults told by the name of their class, so that no client library is imported to tell them."""
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -64,11 +65,18 @@ def s3_environment(endpoint: str, key: str, secret: str) -> dict[str, str]:
     }
 
 
+_clients: dict[str, dict[tuple[int, str, str], Any]] = {}
+
+
 def s3_place(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Place:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    endpoint = environment["AWS_ENDPOINT_URL"]
+    if endpoint in _clients:  # making one takes half a second
+        remote._systems.update(_clients[endpoint])
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     system, _ = remote.filesystem(f"s3://{bucket}/x")
+    _clients[endpoint] = {key: kept for key, kept in remote._systems.items() if key[1] == "s3"}
     system.call_s3("create_bucket", Bucket=bucket)
 
     def names() -> list[str]:
