@@ -133,7 +133,7 @@ class Reading:
             elif number == 7:
                 domain = _domain(text(item, start))
         if name in self.seen or not name:
-            name = outputs[0] if outputs else f"{name}@{at}"
+            name = next(filter(None, outputs), f"{name}@{at}")
         self.seen.add(name)
         attrs: Attrs = partial(attributes, source, pieces, self.folder) if pieces else {}
         node = Node(op, name, tuple(inputs), tuple(outputs), attrs, domain, self.versions.get(domain, 1))

@@ -45,6 +45,7 @@ _FLOATS, _INT32, _INT64, _RAW, _DOUBLES, _UINT64 = 4, 5, 7, 9, 10, 11
 _FIELD = {DType.F32: _FLOATS, DType.F64: _DOUBLES, DType.I64: _INT64, DType.U32: _UINT64, DType.U64: _UINT64}
 _PACKED = {4: "float_data", 5: "int32_data", 7: "int64_data", 10: "double_data", 11: "uint64_data"}
 _FIXED = {_FLOATS: 5, _DOUBLES: 1}
+_LARGEST_RANK = 64
 _LOOSE = 1 << 20
 """Bytes of a tensor that may be stored as one field an element (proto2's way before `packed`)."""
 
@@ -96,6 +97,8 @@ def spec_of(code: int, dims: list[int]) -> Spec:
     dtype = dtype_of(code)
     if min(dims, default=0) < 0:
         raise BadModel(f"shape {dims} has a negative dimension")
+    if len(dims) > _LARGEST_RANK:
+        raise BadModel(f"a shape of {len(dims)} dimensions")
     return Spec(dtype, tuple(dims))
 
 
