@@ -52,7 +52,7 @@ class Reshape:
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
         if not region.size:
-            return block.reshape(region.shape)
+            return block.reshape(-1)[:0].reshape(region.shape)
         hull = region.hull(self.shape)
         skip = hull.first(self.shape) - self.pull(region, spec).first(spec.shape)
         return block.reshape(-1)[skip : skip + hull.size].reshape(hull.shape)[region.inside(hull)]
@@ -141,7 +141,7 @@ class Unary:
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
         with np.errstate(all="ignore"):
-            return UNARY[self.kind](block)
+            return UNARY[self.kind](block).astype(spec.dtype.numpy, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,9 @@ class Binary:
         return narrowed(region, spec.shape)
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
-        other = operand(self.operand, narrowed(region, self.operand.spec.shape))
+        other = read(self.operand, narrowed(region, self.operand.spec.shape))
         with np.errstate(all="ignore"):
-            return BINARY[self.kind](block, other)
+            return BINARY[self.kind](block, other).astype(spec.dtype.numpy, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,38 +191,16 @@ class Sum:
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
         if not region.size:
-            return block.reshape(region.shape)
+            return block.reshape(-1)[:0].reshape(region.shape)
         wide = np.float64 if spec.dtype.is_real else spec.dtype.numpy
         with np.errstate(all="ignore"):
             total: Array = block.sum(axis=self.axes, keepdims=True, dtype=wide)
         return total.astype(spec.dtype.numpy)
 
 
-OPERAND = 1 << 16
-"""Bytes up to which an operand is computed whole, once, for all the blocks of a weight."""
-
-_operands: dict[int, tuple[Weight, Array]] = {}
-
-
-def operand(weight: Weight, region: Region) -> Array:
-    """`read(weight, region)`; small ones are kept, for as long as this very recipe is in use (never for an equal one).
-
-    The blocks of a weight share their steps, while another conversion, of a file that may have changed, has its own.
-    """
-    if weight.spec.nbytes > OPERAND:
-        return read(weight, region)
-    kept = _operands.get(id(weight))
-    if kept is None or kept[0] is not weight:
-        if len(_operands) >= 64:
-            _operands.clear()
-        kept = _operands[id(weight)] = (weight, read(weight))
-    return kept[1][region.slices]
-
-
 def narrowed(region: Region, shape: tuple[int, ...]) -> Region:
     """The box of an operand of `shape` that numpy broadcasting pairs with `region` of the result."""
     skip = len(region.start) - len(shape)
-    pairs = [
-        (0, 1) if dim == 1 else (a, b) for dim, a, b in zip(shape, region.start[skip:], region.stop[skip:], strict=True)
-    ]
+    ends = zip(shape, region.start[skip:], region.stop[skip:], strict=True)
+    pairs = [(a, b) if dim != 1 else (0, min(b - a, 1)) for dim, a, b in ends]
     return Region(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
