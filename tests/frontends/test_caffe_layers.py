@@ -80,6 +80,13 @@ CASES: dict[str, Case] = {
         (W[:4, :1],),
         lambda x: ref.conv(x, W[:4, :1], g=4),
     ),
+    "depthwise_by_type": (
+        "ConvolutionDepthwise",
+        "convolution_param { num_output: 4 kernel_size: 3 bias_term: false }",
+        PICTURE,
+        (W[:4, :1],),
+        lambda x: ref.conv(x, W[:4, :1], g=4),
+    ),
     "deconv": (
         "Deconvolution",
         "convolution_param { num_output: 3 kernel_size: 4 stride: 2 pad: 1 }",

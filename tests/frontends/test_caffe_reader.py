@@ -52,6 +52,7 @@ TEXTS: dict[str, tuple[str, dict[str, Any]]] = {
         "layer {\n  convolution_param { num_output: 1 quant: 3 } strange_param { a { b: 1 } } }",
         {"layer": ({"line": 1, "convolution_param": {"num_output": 1, "quant": None}, "strange_param": None},)},
     ),
+    "settings of forks": ("default_forward_type: FLOAT16", {"default_forward_type": None}),
     "what only training reads is skipped": (
         'layer { transform_param { mean_file: "x" crop { a: 1 } } }',
         {"layer": ({"line": 1, "transform_param": {}},)},
@@ -82,7 +83,7 @@ TEXT_FAULTS = {
     "state: 3": "line 1: 'state' is a block, not a value",
     "name { }": "line 1: 'name' is a value, not a block",
     'name: "a"\nname: "b"': "line 2: 'name' is given twice",
-    "train_net: 3": "line 1: a network has no field 'train_net'",
+    "layr { }": "line 1: a network has no field 'layr'",
     r'name: "\377"': "line 1: a name is not UTF-8",
     "input_dim: [1, ": "line 1: a value is expected, not 'the end'",
     "[x]: 1": "line 1: a field name is expected, not '['",

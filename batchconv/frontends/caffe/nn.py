@@ -23,6 +23,7 @@ from batchconv.frontends.caffe.registry import (
     registry,
     spatial,
 )
+from batchconv.frontends.translate import Node
 from batchconv.graph import Value
 from batchconv.steps import Binary, Unary
 from batchconv.tensor import DType
@@ -38,7 +39,16 @@ def bias(y: Value, b: Value | None, wanted: bool, size: int, axis: int) -> Value
     return ops.add(y, blob(b, 1, (1,) * axis_in(y, axis) + shape))
 
 
-@registry.op("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
+FILTERS = {
+    (False, False): ops.convolution,
+    (False, True): ops.group_convolution,
+    (True, False): ops.convolution_backprop_data,
+    (True, True): ops.group_convolution_backprop_data,
+}
+"""(transposed, in groups) -> operation."""
+
+
+@registry.op("Convolution", "Deconvolution", "ConvolutionDepthwise", "DepthwiseConvolution")
 def convolution(
     x: Value,
     w: Value | None = None,
@@ -58,54 +68,19 @@ def convolution(
     stride_w: int | None = None,
     group: int = 1,
     axis: int = 1,
+    _node: Node,
 ) -> Value:
-    """Cross-correlation; weights are [num_output, channels / group, kernel...]."""
-    count = _spatial_axes(x, axis)
+    """Cross-correlation by weights [num_output, channels / group, kernel...], or its transpose by [channels, ...]."""
+    count, transposed = _spatial_axes(x, axis), _node.op == "Deconvolution"
+    if _node.op == "ConvolutionDepthwise" and group == 1:
+        group = num_output
     kernel = spatial("kernel", count, kernel_size, kernel_h, kernel_w, None)
     pads = spatial("pad", count, pad, pad_h, pad_w, 0)
     inside = _each_group(w, num_output, group, kernel)
-    weights = blob(w, 0, _grouped((num_output, inside, *kernel), group))
-    y = (ops.group_convolution if group > 1 else ops.convolution)(
+    ends = (inside * group, num_output // group) if transposed else (num_output, inside)
+    y = FILTERS[transposed, group > 1](
         x,
-        weights,
-        strides=spatial("stride", count, stride, stride_h, stride_w, 1),
-        pads_begin=pads,
-        pads_end=pads,
-        dilations=spatial("dilation", count, dilation, None, None, 1),
-    )
-    return bias(y, b, bias_term, num_output, 1)
-
-
-@registry.op("Deconvolution")
-def deconvolution(
-    x: Value,
-    w: Value | None = None,
-    b: Value | None = None,
-    *,
-    num_output: int,
-    bias_term: bool = True,
-    pad: Sequence[int] = (),
-    kernel_size: Sequence[int] = (),
-    stride: Sequence[int] = (),
-    dilation: Sequence[int] = (),
-    pad_h: int | None = None,
-    pad_w: int | None = None,
-    kernel_h: int | None = None,
-    kernel_w: int | None = None,
-    stride_h: int | None = None,
-    stride_w: int | None = None,
-    group: int = 1,
-    axis: int = 1,
-) -> Value:
-    """The transpose of Convolution; weights are [channels, num_output / group, kernel...]."""
-    count = _spatial_axes(x, axis)
-    kernel = spatial("kernel", count, kernel_size, kernel_h, kernel_w, None)
-    pads = spatial("pad", count, pad, pad_h, pad_w, 0)
-    inside = _each_group(w, num_output, group, kernel) * group
-    weights = blob(w, 0, _grouped((inside, num_output // group, *kernel), group))
-    y = (ops.group_convolution_backprop_data if group > 1 else ops.convolution_backprop_data)(
-        x,
-        weights,
+        blob(w, 0, _grouped((*ends, *kernel), group)),
         strides=spatial("stride", count, stride, stride_h, stride_w, 1),
         pads_begin=pads,
         pads_end=pads,

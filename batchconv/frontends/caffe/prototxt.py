@@ -122,7 +122,7 @@ def _list(stream: Iterator[Token]) -> Iterator[Token]:
 def build(block: Block, shape: Message) -> dict[str, Any]:
     """The fields of a block by the table: repeated ones as tuples, messages as dicts, enumerations by name."""
     out: dict[str, Any] = {"line": block.line} if shape.name in ("Layer", "V1Layer") else {}
-    for name, value, line in _joined(block, shape):
+    for name, value, line in _items(block, shape):
         known = shape.by_name.get(name)
         if known is None:
             if shape.name != "Anything":
@@ -136,10 +136,10 @@ def build(block: Block, shape: Message) -> dict[str, Any]:
     return out
 
 
-def _joined(block: Block, shape: Message) -> Iterator[tuple[str, Token | Block, int]]:
-    """The items of a block; a network itself may not have fields that the table lacks."""
+def _items(block: Block, shape: Message) -> Iterator[tuple[str, Token | Block, int]]:
+    """The items of a block; a network may have settings that the table lacks (forks do), but no such blocks."""
     for name, value, line in block.items:
-        if shape.name == "Net" and name not in shape.by_name:
+        if shape.name == "Net" and name not in shape.by_name and isinstance(value, Block):
             raise BadModel(f"line {line}: a network has no field '{name}'")
         yield name, value, line
 
