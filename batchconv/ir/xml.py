@@ -51,11 +51,15 @@ def network(graph: Graph, offsets: Mapping[Weight, int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """Operations in the order of their layers: position (the layer id) and unique name of each; what Results share."""
+    """Operations in the order of their layers: position (the layer id) and unique name of each; names of Results.
+
+    results: tensor names of each Result; lent: those that the values they show do not have themselves.
+    """
 
     ids: dict[Op, int]
     names: dict[Op, str]
-    shared: frozenset[Value]
+    results: dict[Op, tuple[str, ...]]
+    lent: dict[Value, tuple[str, ...]]
 
 
 def number(graph: Graph) -> Numbered:
@@ -69,7 +73,19 @@ def number(graph: Graph) -> Numbered:
     seen: dict[Value, int] = {}
     for op in results:
         seen[op.inputs[0]] = seen.get(op.inputs[0], 0) + 1
-    return Numbered(ids, _names(ids), frozenset(value for value, count in seen.items() if count > 1))
+    shown = {op: _shown(op, seen[op.inputs[0]] > 1) for op in results}
+    lent: dict[Value, tuple[str, ...]] = {}
+    for op, names in shown.items():
+        lent[op.inputs[0]] = (*lent.get(op.inputs[0], ()), *names)
+    return Numbered(ids, _names(ids), shown, lent)
+
+
+def _shown(op: Op, shared: bool) -> tuple[str, ...]:
+    """A Result's tensor names: its own; its name where Results share a value of that name; the value's; its name."""
+    names, value = op.outputs[0].names, op.inputs[0].output.names
+    if not names and shared and op.name in value:
+        return (op.name,)
+    return names or value or ((op.name,) if op.name else ())
 
 
 def _names(ids: Mapping[Op, int]) -> dict[Op, str]:
@@ -94,25 +110,17 @@ def _layer(op: Op, numbered: Numbered, dims: _Dims, offsets: Mapping[Weight, int
     if row is None:
         raise InternalError("this operation is in no opset", node=op.name, op=op.type)
     head = f'\t\t<layer id="{numbered.ids[op]}" name="{escape(numbered.names[op])}" type="{ir_type(op.type)}"'
-    head += f' version="{row.version}"{_output_names(op, numbered)}'
-    inner = _data(op, offsets) + _marks(op.attrs.get(RT_INFO, ())) + _ports(op, dims)
+    head += f' version="{row.version}"{_tensor_names("output_names", numbered.results.get(op, ()))}'
+    inner = _data(op, offsets) + _marks(op.attrs.get(RT_INFO, ())) + _ports(op, dims, numbered.lent)
     return f"{head}>\n{inner}\t\t</layer>\n" if inner else f"{head} />\n"
 
 
-def _output_names(op: Op, numbered: Numbered) -> str:
-    """A Result's tensor names: its own; its name where Results share a value of that name; the value's; its name."""
-    if op.type != "Result":
+def _tensor_names(key: str, names: tuple[str, ...]) -> str:
+    """The attribute that lists tensor names, sorted; nothing if there are none."""
+    if not names:
         return ""
-    value = op.inputs[0]
-    names = op.outputs[0].names if op.outputs else ()
-    if not names and value in numbered.shared and op.name in value.output.names:
-        names = (op.name,)
-    names = names or value.output.names or ((op.name,) if op.name else ())
-    return f' output_names="{_tensor_names(names)}"' if names else ""
-
-
-def _tensor_names(names: Iterable[str]) -> str:
-    return escape(",".join(sorted(name.replace(",", "\\,") for name in names)))
+    listed = ",".join(sorted(name.replace(",", "\\,") for name in set(names)))
+    return f' {key}="{escape(listed)}"'
 
 
 def _data(op: Op, offsets: Mapping[Weight, int]) -> str:
@@ -196,17 +204,18 @@ class _Dims(dict[Shape, str]):
         return text
 
 
-def _ports(op: Op, dims: _Dims) -> str:
+def _ports(op: Op, dims: _Dims, lent: Mapping[Value, tuple[str, ...]]) -> str:
     """Inputs numbered from 0, outputs going on from there; a Result has inputs only."""
-    ins = [_port(i, value.output, False, dims) for i, value in enumerate(op.inputs)]
-    outputs = op.outputs if op.type != "Result" else ()
-    outs = [_port(i, output, True, dims) for i, output in enumerate(outputs, len(ins))]
+    ins = [_port(i, value.output, "", dims) for i, value in enumerate(op.inputs)]
+    outs = []
+    for i, output in enumerate(op.outputs if op.type != "Result" else ()):
+        names = output.names + lent.get(Value(op, i), ())
+        outs.append(_port(len(ins) + i, output, _tensor_names("names", names), dims))
     text = f"\t\t\t<input>\n{''.join(ins)}\t\t\t</input>\n" if ins else ""
     return text + (f"\t\t\t<output>\n{''.join(outs)}\t\t\t</output>\n" if outs else "")
 
 
-def _port(number: int, output: Output, named: bool, dims: _Dims) -> str:
-    names = f' names="{_tensor_names(output.names)}"' if named and output.names else ""
+def _port(number: int, output: Output, names: str, dims: _Dims) -> str:
     inner = dims[output.shape]
     end = f">\n{inner}\t\t\t\t</port>\n" if inner else " />\n"
     return f'\t\t\t\t<port id="{number}" precision="{output.dtype.precision}"{names}{end}'
