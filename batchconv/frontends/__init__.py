@@ -58,6 +58,13 @@ def open_model(
         raise error.at(model=name) from None
 
 
+def operators(framework: str) -> list[str]:
+    """Every operator of a framework that can be translated, sorted; none where there is no frontend yet."""
+    module = FRONTENDS[framework].module
+    names: list[str] = import_module(module).registry.names() if module else []
+    return names
+
+
 def _there(url: str, files: Mapping[str, str]) -> None:
     """BadModel naming the first file that is not there."""
     for role, place in (("", url), *files.items()):
@@ -145,4 +152,4 @@ def _file(url: str) -> str:
     return url.rstrip("/").rsplit("/", 1)[-1]
 
 
-__all__ = ["FRONTENDS", "Frontend", "detect", "open_model"]
+__all__ = ["FRONTENDS", "Frontend", "detect", "open_model", "operators"]

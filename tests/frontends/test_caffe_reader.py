@@ -13,7 +13,7 @@ from make_models import QUICKSTART, blob, caffemodel, field, quickstart_blobs, v
 
 from batchconv.frontends.caffe import read, registry
 from batchconv.frontends.caffe.prototxt import read_text
-from batchconv.frontends.translate import translate
+from batchconv.frontends.translate import Input, translate
 from batchconv.shape import ANY
 from batchconv.tensor import Array, DType
 from batchconv.weight import Extent
@@ -330,3 +330,14 @@ def test_prototxt_is_found_beside_the_weights(tmp_path: Path) -> None:
     found = read(str(model), {})
     assert found.name == "deploy"
     assert found.sources == (str(model), str(tmp_path / "deploy.prototxt"))
+
+
+def test_snapshot_without_what_fed_it(tmp_path: Path) -> None:
+    """A caffemodel alone need not say where its first bottom comes from: that is an input, whose shape is asked for."""
+    fc = field(1, "fc") + field(2, "ReLU") + field(3, "data") + field(4, "y")
+    model = tmp_path / "alone.caffemodel"
+    model.write_bytes(field(1, "alone") + field(100, fc))
+    opened = read(str(model), {})
+    assert [(entry.name, entry.shape) for entry in opened.inputs] == [("data", None)]
+    (got,) = run(translate(opened, registry, [Input("data", None, (1, 2))]), np.array([[-1, 2]], np.float32))
+    np.testing.assert_array_equal(got, [[0, 2]])

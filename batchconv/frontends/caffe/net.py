@@ -33,11 +33,16 @@ _EACH_ALONE = ("Convolution", "Deconvolution", "ConvolutionDepthwise", "Depthwis
 """Layer types that do the same to each of several bottoms."""
 
 
-def read_model(net: Fields, blobs: Mapping[str, tuple[Weight, ...]], url: str, sources: tuple[str, ...]) -> Model:
-    """The Model of a network (`read_text` or `read_net`) with the blobs of its layers (`named_blobs`)."""
+def read_model(
+    net: Fields, blobs: Mapping[str, tuple[Weight, ...]], url: str, sources: tuple[str, ...], complete: bool = True
+) -> Model:
+    """The Model of a network (`read_text` or `read_net`) with the blobs of its layers (`named_blobs`).
+
+    complete: a bottom that no layer makes is a fault; else it is an input (snapshots leave out what fed the network).
+    """
     running = list(layers(net))
     last = {top: number for number, layer in enumerate(running) for top in layer.get("top", ())}
-    build = Builder(Model("caffe", url, [], [], [], {}, net.get("name", ""), sources), dict(blobs), last)
+    build = Builder(Model("caffe", url, [], [], [], {}, net.get("name", ""), sources), dict(blobs), last, complete)
     build.inputs(declared(net))
     for number, layer in enumerate(running):
         build.layer(layer, number)
@@ -126,6 +131,7 @@ class Builder:
     model: Model
     blobs: dict[str, tuple[Weight, ...]]
     last: Mapping[str, int]
+    complete: bool
     now: dict[str, str] = field(default_factory=dict)
     made: dict[str, None] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
@@ -149,6 +155,8 @@ class Builder:
             self.nodes(layer, inputs, outputs)
 
     def bottom(self, blob: str, layer: Fields) -> str:
+        if blob not in self.now and not self.complete:
+            self.inputs([Input(blob, DType.F32)])
         if blob not in self.now:
             raise _fault(layer, f"bottom '{blob}' is not made by any layer before it")
         self.read.add(self.now[blob])

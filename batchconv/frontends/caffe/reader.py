@@ -40,7 +40,7 @@ def _read(url: str, weights: str, proto: str) -> Model:
     net = _text(proto, inside=proto == url) if proto else read_net(source) if source else {}
     _check(net, proto or weights)
     sources = tuple(dict.fromkeys(name for name in (url, weights, proto) if name))
-    return read_model(net, named_blobs(source) if source else {}, url, sources)
+    return read_model(net, named_blobs(source) if source else {}, url, sources, complete=bool(proto))
 
 
 def is_text(url: str) -> bool:
