@@ -20,7 +20,7 @@ from batchconv.weight import Weight
 from batchconv.weight import read as read_weight
 
 CORE = ov.Core()
-F32 = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY", "INFERENCE_NUM_THREADS": 1}
 
 
 def graph_of(path: Path, inputs: Sequence[Input] = (), outputs: Sequence[str] = ()) -> Graph:
