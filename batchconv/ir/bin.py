@@ -12,14 +12,15 @@ import numpy as np
 
 from batchconv import packing, storage
 from batchconv.errors import BadModel, InternalError
-from batchconv.ir.layout import Out, Part, Piece, begins, block_rows, grain, is_lone, out_specs
+from batchconv.ir.geometry import begins, block_rows, grain, is_lone, out_specs
+from batchconv.ir.pieces import Out, Part, Piece
 from batchconv.steps import Reshape
 from batchconv.storage import PartReceipt, PartWriter, Upload
 from batchconv.tensor import Array, Region, Spec
-from batchconv.weight import Encoded, Encoder, Encoding, Extent, Step, Weight, inline, read
+from batchconv.weight import Encoded, Encoder, Encoding, Extent, Step, Weight, read
 
 FEW = 64 << 10
-"""Ranges of at most this many bytes are fetched together from a remote store, and operands kept in memory."""
+"""Ranges of at most this many bytes are fetched together from a remote store."""
 
 Tallies = dict[tuple[int, str], dict[str, float]]
 """(target, layer) -> sums over the rows of the layer's weight (`weight.Encoding`)."""
@@ -62,7 +63,8 @@ def write_part(
             for upload, span in zip(uploads, part.spans, strict=True)
         ]
         run = _Run(writers, stats or {}, {})
-        for piece, base in zip(part.pieces, ready([piece.base for piece in part.pieces]), strict=True):
+        bases = ready([piece.base for piece in part.pieces])
+        for piece, base in zip(part.pieces, bases, strict=True):
             run.write(piece, base)
         receipts = tuple(writer.close() for writer in writers)
     return Receipt(part.number, receipts, run.tallies, time.perf_counter() - began)
@@ -267,17 +269,15 @@ def _direct(extent: Extent, spec: Spec, rows: int) -> Array:
     return flat.reshape((rows, *spec.shape[1:]) if spec.shape else ())
 
 
-# Recipes made ready: what is small is fetched and computed once, not for every block
+# Recipes made ready
 
 
-def ready(bases: Sequence[Weight]) -> Iterator[Weight]:
-    """The recipes with small operands computed, and with what is small and remote fetched in a few requests."""
+def ready(bases: Sequence[Weight]) -> list[Weight]:
+    """The recipes with what is small and remote fetched in a few requests and put into them."""
     wanted = list(dict.fromkeys(extent for base in bases for extent in _extents(base) if _is_worth(extent)))
     found = storage.read_many([(each.url, each.offset, each.length) for each in wanted]) if wanted else []
     data = dict(zip(wanted, found, strict=True))
-    for base in bases:
-        filled = _filled(base, data) if data else base
-        yield _each_operand(filled, _computed)
+    return [_filled(base, data) if data else base for base in bases]
 
 
 def _is_worth(extent: Extent) -> bool:
@@ -299,12 +299,6 @@ def _filled(weight: Weight, data: Mapping[Extent, bytes]) -> Weight:
     if isinstance(source, Extent):
         source = data.get(source, source)
     return _each_operand(replace(weight, source=source), lambda operand: _filled(operand, data))
-
-
-def _computed(operand: Weight) -> Weight:
-    if operand.spec.nbytes > FEW or (isinstance(operand.source, bytes) and not operand.steps):
-        return operand
-    return inline(read(operand), operand.spec.dtype)
 
 
 def _each_operand(weight: Weight, change: Callable[[Weight], Weight]) -> Weight:

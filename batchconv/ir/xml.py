@@ -9,7 +9,7 @@ from typing import Any
 
 from batchconv.errors import InternalError
 from batchconv.graph import Attr, Graph, Op, Output, Value
-from batchconv.ir.layout import blob_size
+from batchconv.ir.geometry import blob_size
 from batchconv.opset import TABLE, ir_type
 from batchconv.shape import Interval, Shape
 from batchconv.tensor import DType

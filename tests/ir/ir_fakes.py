@@ -12,7 +12,7 @@ import numpy as np
 
 from batchconv import packing, storage
 from batchconv.ir import bin as parts
-from batchconv.ir import layout
+from batchconv.ir import cut, geometry, layout
 from batchconv.ir.layout import Layout, lay_out, stats_pieces
 from batchconv.storage import PartReceipt
 from batchconv.tensor import Array, DType, Spec
@@ -102,7 +102,11 @@ def encoded(weight: Weight, encoder: Any) -> list[Weight]:
 @contextmanager
 def sizes(block: int, small: int) -> Any:
     """Blocks and small weights as small as the tests' weights need."""
-    with mock.patch.multiple(layout, BLOCK=block, SMALL=small, SCATTERED=4 * block):
+    with (
+        mock.patch.multiple(geometry, BLOCK=block, SCATTERED=4 * block),
+        mock.patch.object(layout, "SMALL", small),
+        mock.patch.object(cut, "SMALL", small),
+    ):
         yield
 
 
@@ -190,7 +194,7 @@ def check(variants: Variants, plan: Layout, stores: Sequence[Store]) -> None:
         data, covered = stores[target].data, np.zeros(plan.sizes[target], bool)
         for weight, layer in recipes:
             offset, want = plan.offsets[target][weight], expected(weight)
-            assert offset % layout.ALIGN == 0
+            assert offset % cut.ALIGN == 0
             assert data[offset : offset + len(want)] == want, (layer, str(weight.spec))
             covered[offset : offset + len(want)] = True
         assert not np.frombuffer(data, np.uint8)[~covered].any()

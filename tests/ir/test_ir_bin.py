@@ -18,7 +18,7 @@ from ir_fakes import Columnwise, Grouped, Rowwise, check, encoded, expected, siz
 from batchconv import packing, storage
 from batchconv.errors import BadModel, InternalError
 from batchconv.ir import bin as parts
-from batchconv.ir import layout
+from batchconv.ir import geometry
 from batchconv.ir.layout import Out, Part, Piece, lay_out, stats_pieces, weights
 from batchconv.steps import Binary, Cast, Reshape, Slice, Transpose
 from batchconv.tensor import Array, DType, Spec
@@ -189,8 +189,8 @@ def test_empty_tensors_are_one_zero_byte_and_text_is_as_stored() -> None:
     plan, (store,), _ = written([[(text, ""), (empty, "")]], 100)
     assert plan.offsets[0] == {text: 0, empty: 64}
     assert bytes(store.data) == text.source + bytes(46) + b"\0"
-    assert layout.blob_size(empty) == 1
-    assert layout.blob_size(text) == 18
+    assert geometry.blob_size(empty) == 1
+    assert geometry.blob_size(text) == 18
 
 
 def test_a_model_without_weights_is_one_empty_part() -> None:
@@ -215,6 +215,13 @@ def test_parts_meet_what_object_stores_ask(tmp_path: Path) -> None:
     cuts = [piece.start * 3072 * 4 for part in plan.parts for piece in part.pieces if piece.base.stored.size > 1]
     assert all(cut % (3072 * 4 * 84) == 0 for cut in cuts), "pieces start where a block of about 1 MiB does"
     assert len(pickle.dumps(plan.parts[1])) < 1500
+
+
+def test_a_huge_model_has_no_more_parts_than_stores_take() -> None:
+    many = [Weight(Spec(DType.F32, (32768, 8192)), Extent("/nowhere", i << 30, 1 << 30)) for i in range(700)]
+    plan = lay_out([[(weight, "") for weight in many]])
+    assert 7000 < len(plan.parts) < 10_000
+    assert lay_out([]).parts[0].spans == ()
 
 
 def test_statistics_of_cut_weights_are_measured_first(tmp_path: Path) -> None:
@@ -270,7 +277,7 @@ def test_tallies_add_up_over_parts(tmp_path: Path) -> None:
 def test_a_transposed_weight_is_read_in_few_passes(tmp_path: Path) -> None:
     weight = on_disk(tmp_path / "w", (64, 64)).then(Transpose((1, 0)), Binary("add", fill(1, DType.F32, (64, 1))))
     with sizes(512, 1024):
-        assert layout.block_rows(weight, 1) == 8 == 4 * layout.block_rows(replace_steps(weight), 1)
+        assert geometry.block_rows(weight, 1) == 8 == 4 * geometry.block_rows(replace_steps(weight), 1)
         plan, stores, _ = written([[(weight, "")]], 4000)
         check([[(weight, "")]], plan, stores)
 
@@ -375,7 +382,7 @@ def test_twenty_thousand_weights_are_laid_out_quickly() -> None:
     ]
     began = time.process_time()
     plan = lay_out([many])
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 3
     assert len(plan.offsets[0]) == 20_000
     assert len(plan.parts) > 2
 
