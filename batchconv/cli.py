@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from batchconv.errors import BadModel, BatchconvError, StorageError
+from batchconv.errors import BadModel, BatchconvError
 from batchconv.version import VERSION
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ FORMATS = [
     *("mxfp4", "nvfp4", "fp8_e4m3", "fp8_e5m2", "mxfp8_e4m3", "cb4"),
 ]
 """Names of `--precision` (repeated here so that `--help` imports no numpy; a test compares it with the formats)."""
+
+BACKUPS = ["int8_asym", "int8_sym", "mxfp8_e4m3", "fp8_e4m3", "none"]
+"""Names of `--backup`, repeated for the same reason."""
 
 FRAMEWORKS = ("caffe", "onnx", "tensorflow", "mxnet", "kaldi")
 
@@ -33,12 +37,16 @@ class Group(click.Group):
             fail(str(error))
         except MemoryError:
             fail("out of memory: give --threads 1, or run it on a cluster with `batchconv run`")
-        except RecursionError as error:
-            fail(f"internal error, please report it: {error}")
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
         except KeyboardInterrupt:
             fail("interrupted; nothing half-written was left", 130)
         except BrokenPipeError:
             sys.exit(1)
+        except Exception as error:
+            if os.environ.get("BATCHCONV_DEBUG"):
+                raise
+            fail(f"internal error, please report it (BATCHCONV_DEBUG=1 shows where): {type(error).__name__}: {error}")
 
 
 def fail(text: str, code: int = 1) -> NoReturn:
@@ -83,7 +91,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--all-layers", is_flag=True, help="Embeddings and the last layer too in the 4-bit format.")
 @click.option("--ignore", multiple=True, metavar="PATTERN", help="Layers left as they are (name pattern). Repeat.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="Compress these layers alone (name pattern). Repeat.")
-@click.option("--backup", type=click.Choice(["none", *FORMATS[3:]]), help="Format of the layers kept at 8 bit.")
+@click.option("--backup", type=click.Choice(BACKUPS), help="Format of the layers kept at 8 bit.")
 @click.option("--scale-search/--no-scale-search", default=None, help="Search each group's scale for the least error.")
 @click.option("--threads", type=click.IntRange(1), help="Threads that read and write (default: the cores).")
 @click.option("--name", help="Name of the network in the IR (default: the model's own).")
@@ -205,8 +213,8 @@ def ops(framework: str | None) -> None:
     from batchconv import frontends
 
     for name in [framework] if framework else frontends.FRONTENDS:
-        names = frontends.registry(name).names()
-        click.echo(f"{name}: {len(names)} operators")
+        names = frontends.operators(name)
+        click.echo(f"{name}: {len(names)} operators" if names else f"{name}: not supported yet")
         for operator in names:
             click.echo(f"  {operator}")
 
@@ -219,6 +227,3 @@ def schema() -> None:
     from batchconv import manifest
 
     click.echo(json.dumps(manifest.schema(), indent=2))
-
-
-__all__ = ["StorageError", "main"]

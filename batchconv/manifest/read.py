@@ -93,10 +93,10 @@ class Resolver:
     def urls(self, index: int, entry: forms.ModelForm) -> list[str]:
         """What the model's URL or glob means; a fault if a glob fits nothing."""
         place = ("models", index, "model")
-        url = absolute(self.path, entry.model)
-        if not re.search(r"[*?\[]", entry.model) or (storage.is_local(url) and storage.exists(url)):
-            return [url]
         try:
+            url = storage.packaged(absolute(self.path, entry.model))
+            if not re.search(r"[*?\[]", entry.model) or (storage.is_local(url) and storage.exists(url)):
+                return [url]
             urls = storage.expand(url)
         except BatchconvError as error:
             self.faults.add(place, str(error))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from batchconv.storage import stores
-from batchconv.storage.paths import is_local, join, local_path, parent, protocol
+from batchconv.storage.paths import is_local, join, local_path, packaged, parent, protocol
 from batchconv.storage.upload import PartReceipt, PartWriter, Upload
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "is_local",
     "join",
     "local_path",
+    "packaged",
     "parent",
     "part",
     "protocol",

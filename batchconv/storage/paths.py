@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+
+from batchconv.errors import StorageError
+
+PACKAGE = "package://"
+"""What a URL of a file inside an installed Python package starts with: `package://onnx/backend/test/...`."""
 
 
 def is_local(url: str) -> bool:
@@ -44,3 +50,14 @@ def parent(url: str) -> str:
 def has_magic(url: str) -> bool:
     """True if a `*`, `?` or `[` in it makes `url` a pattern."""
     return any(sign in url for sign in "*?[")
+
+
+def packaged(url: str) -> str:
+    """The path of a `package://NAME/...` URL in the installed package (which is not imported); others as they are."""
+    if not url.startswith(PACKAGE):
+        return url
+    name, _, rest = url.removeprefix(PACKAGE).partition("/")
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise StorageError(f"no Python package '{name}' is installed", url)
+    return join(next(iter(spec.submodule_search_locations)), rest)

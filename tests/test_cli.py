@@ -1,0 +1,133 @@
+"""The command line as a user meets it: a real process, its exit code, its last line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_models import caffe as make_caffe
+from make_models import onnx as make_onnx
+
+from batchconv import cli
+from batchconv.api import inputs_of
+from batchconv.errors import BadModel
+from batchconv.formats import FORMATS
+from batchconv.inputs import parse_input
+from batchconv.quantize import BACKUPS
+from batchconv.shape import ANY, Interval
+from batchconv.tensor import DType
+
+
+def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "batchconv", *map(str, args)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {path.name: path for path in (*make_caffe(folder), *make_onnx(folder))}
+
+
+def test_help_and_version() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("convert", "run", "plan", "inspect", "ops", "schema"))
+    assert run("--version").stdout.startswith("batchconv, version 0.")
+
+
+def test_names_of_formats_are_those_of_the_formats() -> None:
+    assert ["fp32", *FORMATS] == cli.FORMATS
+    assert set(cli.BACKUPS) == set(BACKUPS)
+
+
+def test_convert_writes_three_files_and_says_so(models: dict[str, Path], tmp_path: Path) -> None:
+    done = run(
+        "convert", models["small.onnx"], "--output", tmp_path / "deep" / "m.xml", "--precision", "fp16", "--report"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "fp16" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["m.bin", "m.json", "m.xml"]
+    record = json.loads((tmp_path / "deep" / "m.json").read_text())
+    assert record["precision"] == "fp16"
+    assert record["bin"]["nbytes"] == (tmp_path / "deep" / "m.bin").stat().st_size
+    assert list(record["sources"]) == [str(models["small.onnx"])]
+
+
+def test_convert_with_shape_and_cut(models: dict[str, Path], tmp_path: Path) -> None:
+    xml = tmp_path / "m.xml"
+    done = run("convert", models["small.onnx"], "-o", xml, "--input", "x[2,3,8..16,?]", "--output-node", "conv")
+    assert done.returncode == 0, done.stderr
+    assert 'shape="2,3,8..16,?"' in xml.read_text()
+    assert 'output_names="c,conv"' in xml.read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["-o", "{out}/m.onnx"], "--output '{out}/m.onnx' must end in .xml"),
+        (["-o", "{out}/m.xml", "--input", "x[1,a]"], "dimension 'a' is not a number, '?', or a range like '1..8'"),
+        (["-o", "{out}/m.xml", "--output-node", "nope"], "small.onnx: the model has no tensor or node 'nope'"),
+        (["-o", "{out}/m.xml", "--precision", "int8_sym", "--group-size", "7"],
+         "small.onnx: int8_sym has no group size but its own (-1)"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_one_line(models: dict[str, Path], tmp_path: Path, args: list[str], line: str) -> None:
+    done = run("convert", models["small.onnx"], *(arg.format(out=tmp_path) for arg in args))
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["batchconv: error: " + line.format(out=tmp_path)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_source_is_never_written_over(models: dict[str, Path], tmp_path: Path) -> None:
+    before = models["small.onnx"].read_bytes()
+    source = tmp_path / "m.bin"
+    source.write_bytes(before)
+    done = run("convert", source, "--framework", "onnx", "-o", tmp_path / "m.xml")
+    assert done.returncode == 1
+    assert "would replace its own source" in done.stderr
+    assert source.read_bytes() == before
+
+
+def test_inspect_and_ops(models: dict[str, Path]) -> None:
+    done = run("inspect", models["quickstart.caffemodel"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("quickstart.caffemodel: caffe")
+    assert "Convolution" in done.stdout
+    listed = run("ops", "--framework", "caffe").stdout.splitlines()
+    assert "  Convolution" in listed
+    assert int(listed[0].split()[1]) == len(listed) - 1
+
+
+def test_a_target_that_cannot_be_written_is_one_line(models: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("convert", models["small.onnx"], "-o", tmp_path / "file" / "m.xml")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path / "file") in done.stderr
+
+
+def test_input_syntax() -> None:
+    given = parse_input("n/x:0[1,?,8..16,..4]{i32}")
+    assert (given.name, given.dtype) == ("n/x:0", DType.I32)
+    assert given.shape == (1, ANY, Interval(8, 16), Interval(0, 4))
+    assert parse_input("x[]").shape == ()
+    assert parse_input("x").shaped is False
+    assert parse_input("x[...]").shape is None
+    frozen = parse_input("x[2]->[1.5 2]").value
+    assert frozen is not None
+    assert frozen.tolist() == [1.5, 2.0]
+    with pytest.raises(BadModel, match="element type 'f99'"):
+        parse_input("x{f99}")
+
+
+def test_inputs_in_every_spelling_of_the_interface() -> None:
+    wanted = parse_input("x[1,3,?]")
+    assert inputs_of("x[1,3,?]") == (wanted,)
+    assert inputs_of({"x": [1, 3, -1]}) == (wanted,)
+    assert inputs_of([("x", [1, 3, -1])]) == (wanted,)
+    assert inputs_of(("x", [1, 3, -1], np.int64))[0].dtype is DType.I64
+    assert inputs_of(None) == ()
