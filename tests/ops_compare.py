@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -58,6 +59,13 @@ def op_of(made: Value | Op) -> Op:
     return made.op if isinstance(made, Value) else made
 
 
+@functools.cache
+def core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
 def openvino_model(op: Op) -> Any:
     """The network of `op` as OpenVINO reads it: its results are the ports of `op` in order."""
     import openvino
@@ -72,7 +80,7 @@ def openvino_model(op: Op) -> Any:
         offsets[weight] = len(blob)
         blob += read(weight).tobytes() or b"\0"
     data = openvino.Tensor(np.frombuffer(blob or b"\0", np.uint8).copy())
-    return openvino.Core().read_model(write_xml(graph, offsets, "case", {}), data)
+    return core().read_model(write_xml(graph, offsets, "case", {}), data)
 
 
 def theirs(op: Op) -> list[tuple[str, str]]:
