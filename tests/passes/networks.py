@@ -153,13 +153,11 @@ def run(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:
 
 def run_both(before: Graph, after: Graph, feeds: Mapping[str, Array]) -> list[tuple[Array, Array]]:
     """The results of two graphs in pairs; in one run where they share their Parameters."""
-    count = len(before.results)
-    if before is after:
-        return [(result, result) for result in run(before, feeds)]
     if before.parameters != after.parameters:
         return list(zip(run(before, feeds), run(after, feeds), strict=True))
-    results = run(Graph(before.parameters, (*before.results, *after.results)), feeds)
-    return list(zip(results[:count], results[count:], strict=True))
+    ends = tuple(dict.fromkeys((*before.results, *after.results)))
+    found = dict(zip(ends, run(Graph(before.parameters, ends), feeds), strict=True))
+    return [(found[a], found[b]) for a, b in zip(before.results, after.results, strict=True)]
 
 
 def feeds(graph: Graph, seed: int = 1) -> dict[str, Array]:
