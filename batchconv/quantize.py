@@ -58,8 +58,8 @@ class Compression:
             faults.append(f"backup '{self.backup}' is not one of {', '.join(BACKUPS)}")
         if self.group_size is not None and not (self.group_size == -1 or self.group_size > 0):
             faults.append(f"group size {self.group_size} is neither positive nor -1")
-        elif self.group_size not in (None, self.group) and not (self.scaled and FORMATS[self.mode].any_group):
-            faults.append(f"{self.mode} has no group size but its own ({self.group})")
+        elif self.group_size not in (None, self.own_group) and not (self.scaled and FORMATS[self.mode].any_group):
+            faults.append(f"{self.mode} has no group size but its own ({self.own_group})")
         if self.ratio != 1 and not self.primary:
             faults.append(f"a ratio is for formats of less than 8 bits or with groups, not for {self.mode}")
         return faults + [f"pattern '{p}' is no regular expression" for p in (*self.ignore, *self.only) if not _valid(p)]
@@ -77,8 +77,12 @@ class Compression:
     @property
     def group(self) -> int:
         """The group size that is asked for."""
-        own = FORMATS[self.mode].group if self.scaled else -1
-        return own if self.group_size is None else self.group_size
+        return self.own_group if self.group_size is None else self.group_size
+
+    @property
+    def own_group(self) -> int:
+        """The group size of the format unless told otherwise."""
+        return FORMATS[self.mode].group if self.scaled else -1
 
     @property
     def second(self) -> str:
