@@ -236,7 +236,7 @@ def _stored(extent: Extent, spec: Spec, start: int, stop: int) -> Extent:
 
 
 def blocks(piece: Piece, base: Weight) -> Iterator[tuple[int, int, Array]]:
-    """(start, stop, rows) of `base`, block by block. An array is read-only, and good until the next is asked for."""
+    """(start, stop, rows) of `base`, block by block: arrays in C order, not to be written, good until the next."""
     spec = base.spec
     step = block_rows(piece.base, grain(spec, [out.tail for out in piece.outs]))
     plain = spec.dtype.bits >= 8 and all(isinstance(each, Reshape) for each in base.steps)
@@ -245,7 +245,7 @@ def blocks(piece: Piece, base: Weight) -> Iterator[tuple[int, int, Array]]:
         if plain and isinstance(base.source, Extent):
             yield start, stop, _direct(_stored(base.source, spec, start, stop), spec, stop - start)
         else:
-            yield start, stop, read(base, Region.rows(spec.shape, start, stop))
+            yield start, stop, np.asarray(read(base, Region.rows(spec.shape, start, stop)), order="C")
 
 
 class _Local(threading.local):

@@ -40,6 +40,7 @@ class Rowwise:
         raise NotImplementedError
 
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
+        assert block.flags.c_contiguous
         x = block.astype(np.float32)
         axes = tuple(range(1, x.ndim))
         scale = np.maximum(np.abs(x).max(axis=axes, keepdims=True), 1e-6) / 127
