@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -62,7 +62,7 @@ class Encoder(Protocol):
         ...
 
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
-        """Encode rows of a weight of `spec` (the whole weight's), starting and stopping at the grain."""
+        """Encode rows of a weight of `spec` (the whole weight's) in C order, starting and stopping at the grain."""
         ...
 
 
@@ -103,6 +103,7 @@ class Encoded:
         return start // grain * grain, min(-(-stop // grain) * grain, spec.rows)
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
+        block = np.asarray(block, order="C")  # a Fill comes as one element repeated
         stats = self.encoder.stats(block) if self.encoder.needs_stats(spec) else None
         made = self.encoder.encode(block, spec, stats).parts[self.part]
         rows = self.spec(spec).rows
@@ -140,19 +141,26 @@ class Weight:
     stored: Spec
     source: Extent | bytes | Fill
     steps: tuple[Step, ...] = ()
+    _spec: Spec | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def spec(self) -> Spec:
         """Element type and shape after all steps."""
-        spec = self.stored
-        for step in self.steps:
-            spec = step.spec(spec)
-        return spec
+        if self._spec is None:
+            spec = self.stored
+            for step in self.steps:
+                spec = step.spec(spec)
+            object.__setattr__(self, "_spec", spec)
+            return spec
+        return self._spec
 
     def then(self, *steps: Step) -> Weight:
         """This recipe lengthened; BadModel at once if a step does not fit what comes before it."""
-        longer = replace(self, steps=self.steps + steps)
-        _ = longer.spec
+        spec = self.spec
+        for step in steps:
+            spec = step.spec(spec)
+        longer = Weight(self.stored, self.source, self.steps + steps)
+        object.__setattr__(longer, "_spec", spec)
         return longer
 
 
