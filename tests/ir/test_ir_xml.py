@@ -17,6 +17,7 @@ from batchconv.graph import Graph, Op, Value
 from batchconv.ir.layout import weights
 from batchconv.ir.reader import Layer, Net, read_ir
 from batchconv.ir.xml import attribute, escape, shape_text, write_xml
+from batchconv.opset import rebuilt
 from batchconv.shape import Interval
 from batchconv.tensor import DType, Spec
 from batchconv.weight import Weight
@@ -211,6 +212,14 @@ def test_an_operation_of_no_opset_is_our_fault() -> None:
     op = Op("Frobnicate", (), {}, (), "f")
     with pytest.raises(InternalError, match="Frobnicate 'f': this operation is in no opset"):
         write_xml(Graph((), (op,)), {}, "n", {})
+
+
+def test_marks_outlive_a_rebuild() -> None:
+    w = marked(ops.convert(ops.const(np.ones(2, np.float16)), destination_type=DType.F32))
+    again = rebuilt(w.op, (ops.const(np.ones(3, np.float16)),))
+    assert again.outputs[0].shape == (3,)
+    xml, _ = save(Graph((), (ops.result(again.value()),)))
+    assert read_ir(xml).of_type("Convert")[0].rt_info == ("decompression",)
 
 
 def test_names_are_made_unique_and_given_ones_stay() -> None:
