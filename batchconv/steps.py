@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchconv.errors import BadModel
+from batchconv.shape import broadcast, static
 from batchconv.tensor import Array, DType, Region, Spec
 from batchconv.weight import Weight, read
 
@@ -159,8 +160,8 @@ class Binary:
         if other.dtype is not spec.dtype:
             raise BadModel(f"{self.kind} of {spec} and {other}: the element types differ")
         try:
-            return Spec(spec.dtype, np.broadcast_shapes(spec.shape, other.shape))
-        except ValueError:
+            return Spec(spec.dtype, static(broadcast(spec.shape, other.shape)))
+        except BadModel:
             raise BadModel(f"{self.kind} of {spec} and {other}: the shapes do not fit") from None
 
     def pull(self, region: Region, spec: Spec) -> Region:

@@ -9,6 +9,7 @@ import numpy as np
 
 from batchconv import ops
 from batchconv.graph import Op, Value
+from batchconv.shape import broadcast, static
 from batchconv.steps import Binary, Cast, Reshape, Unary
 from batchconv.tensor import DType, Spec
 from batchconv.weight import INLINE, Fill, Weight, inline
@@ -88,7 +89,7 @@ def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
 
 def grows(a: Spec, b: Spec) -> bool:
     """True if the two broadcast to more elements than each has."""
-    return int(np.prod(np.broadcast_shapes(a.shape, b.shape))) > max(a.size, b.size)
+    return Spec(a.dtype, static(broadcast(a.shape, b.shape))).size > max(a.size, b.size)
 
 
 def number(value: float, dtype: DType) -> Weight:
