@@ -218,8 +218,8 @@ def test_marks_outlive_a_rebuild() -> None:
     w = marked(ops.convert(ops.const(np.ones(2, np.float16)), destination_type=DType.F32))
     again = rebuilt(w.op, (ops.const(np.ones(3, np.float16)),))
     assert again.outputs[0].shape == (3,)
-    xml, _ = save(Graph((), (ops.result(again.value()),)))
-    assert read_ir(xml).of_type("Convert")[0].rt_info == ("decompression",)
+    xml, bin = save(Graph((), (ops.result(again.value()),)))
+    assert read_ir(xml, bin).of_type("Convert")[0].rt_info == ("decompression",)
 
 
 def test_names_are_made_unique_and_given_ones_stay() -> None:
