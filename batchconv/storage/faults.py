@@ -70,8 +70,7 @@ def translated(error: Exception, url: str, nbytes: int | None = None, folder: st
 
 
 def _system(error: OSError, otherwise: str = "") -> str:
-    text = error.strerror if error.errno else otherwise
-    text = text or str(error) or type(error).__name__
+    text = error.strerror or otherwise or str(error) or type(error).__name__
     return text[:1].lower() + text[1:]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from batchconv.errors import StorageError
+from batchconv.storage import owner
 from batchconv.storage.faults import one_line
 from batchconv.storage.paths import has_magic, is_local, local_path
 from batchconv.storage.upload import PartReceipt, PartWriter, Stored, Upload, copy_through
@@ -38,8 +39,6 @@ class _File:
         self.fd = os.open(path, os.O_RDONLY)
         found = os.fstat(self.fd)
         self.inode = found.st_dev, found.st_ino
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
@@ -56,7 +55,7 @@ _lock = threading.Lock()
 
 def opened(path: str) -> _File:
     """The file at `path`, kept open for the next read unless another one stands there by now."""
-    found, key = os.stat(path), (path, threading.get_ident())
+    found, key = _stat(path), (path, threading.get_ident())
     with _lock:
         file = _files.get(key)
         if file is not None and file.inode == (found.st_dev, found.st_ino):
@@ -71,12 +70,19 @@ def opened(path: str) -> _File:
     return file
 
 
+def _stat(path: str) -> os.stat_result:
+    """What the system knows of the file; a folder is none, and a pipe would be waited for."""
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISBLK(found.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file")
+    return found
+
+
 def size(url: str) -> int:
     with one_line(url):
-        found = os.stat(local_path(url))
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        return found.st_size
+        return _stat(local_path(url)).st_size
 
 
 def exists(url: str) -> bool:
@@ -84,19 +90,12 @@ def exists(url: str) -> bool:
 
 
 def identity(url: str) -> str:
-    path = local_path(url)
-    with one_line(url):
-        found = os.stat(path)
-        if found.st_size > HASHED:
-            return f"stat:{found.st_size}-{found.st_mtime_ns}"
-        import hashlib  # 3 ms that a plain conversion need not pay at import
+    found = size(url)
+    if found > HASHED:
+        return f"stat:{found}-{os.stat(local_path(url)).st_mtime_ns}"
+    import hashlib  # 3 ms that a plain conversion need not pay at import
 
-        with open(path, "rb") as file:
-            return (
-                f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-                if hasattr(hashlib, "file_digest")
-                else (f"sha256:{hashlib.sha256(file.read()).hexdigest()}")
-            )
+    return f"sha256:{hashlib.sha256(read(url, 0, found)).hexdigest()}"
 
 
 def read(url: str, offset: int, length: int) -> bytes:
@@ -321,62 +320,22 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-# Temporary siblings: `.<name>.<host>-<pid>-<start>.<random>.tmp`, so that whoever comes next can tell a live
-# writer's file from a dead one's.
-
-
 def _sibling(url: str) -> tuple[str, str]:
-    """The real path that `url` names and a fresh temporary name beside it; those of dead processes are removed."""
+    """The real path of `url` and a fresh `.<name>.<owner>.<random>.tmp` beside it; those of dead owners are gone."""
     path = os.path.realpath(local_path(url))
     folder, name = os.path.split(path)
     with one_line(url):
-        if os.path.isdir(path):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if os.path.exists(path):
+            _stat(path)
         os.makedirs(folder, exist_ok=True)
-        _sweep(folder, name)
-    return path, os.path.join(
-        folder, f".{name}.{_host()}-{os.getpid()}-{_started(os.getpid())}.{os.urandom(4).hex()}.tmp"
-    )
+        _sweep(folder, f".{name}.")
+    return path, os.path.join(folder, f".{name}.{owner.mark()}.{os.urandom(4).hex()}.tmp")
 
 
-def _sweep(folder: str, name: str) -> None:
-    """No temporary sibling of `name` is left whose process, on this host, is dead."""
-    prefix = f".{name}.{_host()}-"
+def _sweep(folder: str, prefix: str) -> None:
+    """No temporary sibling is left whose process is known to be dead."""
     with os.scandir(folder) as entries:
         found = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(".tmp")]
-    for entry in found:
-        pid, _, start = entry[len(prefix) :].partition(".")[0].partition("-")
-        if pid.isdigit() and _started(int(pid)) != start:
-            _unlink(os.path.join(folder, entry))
-
-
-def _host() -> str:
-    """What tells one machine, and one container on it, from another."""
-    import zlib
-
-    try:
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        space = ""
-    return f"{zlib.crc32(f'{os.uname().nodename} {space}'.encode()):08x}"
-
-
-def _started(pid: int) -> str:
-    """When the process started, in the kernel's ticks; empty if it is gone (or a zombie)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return "" if os.path.isdir("/proc/self") else _signalled(pid)
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
-
-
-def _signalled(pid: int) -> str:
-    """The same where there is no /proc: only whether it is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except OSError:
-        pass
-    return "0"
+    for name in found:
+        if owner.is_dead(name[len(prefix) :].partition(".")[0]):
+            _unlink(os.path.join(folder, name))

@@ -137,22 +137,27 @@ def identity(url: str) -> str:
 
 
 def read(url: str, offset: int, length: int) -> bytes:
-    """The range; one that goes on where this thread's last read stopped is read ahead, twice as far each time."""
-    window: dict[str, tuple[int, bytes, int]] = getattr(_last, "window", {})
-    at, data, reach = window.pop(url, (-1, b"", 0))
-    if at != offset:
-        data, reach = b"", 0
-    if len(data) < length:
-        reach = min(2 * reach, AHEAD) if at == offset else 0
-        data += fetch(url, offset + len(data), max(length, reach) - len(data))
-    _last.window = {url: (offset + length, data[length:], max(length, reach))}
-    return data[:length]
+    return bytes(_view(url, offset, length))
 
 
 def read_into(url: str, offset: int, view: memoryview) -> int:
-    data = read(url, offset, view.nbytes)
-    view.cast("B")[: len(data)] = data
-    return len(data)
+    found = _view(url, offset, view.nbytes)
+    view.cast("B")[: len(found)] = found
+    return len(found)
+
+
+def _view(url: str, offset: int, length: int) -> memoryview:
+    """The range; one that goes on where this thread's last read stopped is read ahead, twice as far each time."""
+    window: dict[str, tuple[int, memoryview, int]] = getattr(_last, "window", {})
+    at, data, reach = window.pop(url, (-1, memoryview(b""), 0))
+    if at != offset:
+        data, reach = memoryview(b""), 0
+    if len(data) < length:
+        reach = min(2 * reach, AHEAD)
+        more = fetch(url, offset + len(data), max(length, reach) - len(data))
+        data = memoryview(bytes(data) + more if data else more)
+    _last.window = {url: (offset + length, data[length:], max(length, reach))}
+    return data[:length]
 
 
 def fetch(url: str, offset: int, length: int) -> bytes:
@@ -177,16 +182,23 @@ def fetch(url: str, offset: int, length: int) -> bytes:
 def read_many(url: str, ranges: list[tuple[int, int]]) -> list[bytes]:
     """The (offset, length) ranges of one object; those that lie close together in one request."""
     merged = merge(ranges)
-    system, path = filesystem(url)
-    starts, stops = [start for start, _ in merged], [stop for _, stop in merged]
-    try:
-        blocks = system.cat_ranges([path] * len(merged), starts, stops, on_error="return")
-    except Exception:  # each range is asked for again below, where faults are told apart
-        blocks = [None] * len(merged)
-    for index, (start, stop) in enumerate(merged):
-        if not isinstance(blocks[index], bytes) or len(blocks[index]) > stop - start:
-            blocks[index] = fetch(url, start, stop - start)
+    blocks = fetch_all([(url, start, stop - start) for start, stop in merged])
     return [_within(merged, blocks, *each) for each in ranges]
+
+
+def fetch_all(ranges: list[tuple[str, int, int]]) -> list[bytes]:
+    """`fetch` of every (url, offset, length) of one store, several at a time."""
+    if not ranges:
+        return []
+    system, _ = filesystem(ranges[0][0])
+    paths = [filesystem(url)[1] for url, _, _ in ranges]
+    starts, stops = [at for _, at, _ in ranges], [at + length for _, at, length in ranges]
+    try:
+        blocks = system.cat_ranges(paths, starts, stops, on_error="return")
+    except Exception:  # each range is asked for again below, where faults are told apart
+        blocks = [None] * len(ranges)
+    good = [isinstance(block, bytes) and len(block) <= each[2] for block, each in zip(blocks, ranges, strict=True)]
+    return [block if fine else fetch(*each) for block, fine, each in zip(blocks, good, ranges, strict=True)]
 
 
 def merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -1,7 +1,8 @@
 """S3 and what speaks like it: each part is one part of a multipart upload, and only its completion shows the object.
 
-Bytes that a part writes outside itself are staged, one small object a part, under `<url>.parts-<random>/`; the last
-part merges them, `finish` and `abort` remove them.
+Beside the target, under `<url>.parts-<owner>-<random>/`, lie until `finish` or `abort`: `upload`, the id of the
+multipart upload, by which the next `begin` ends those of dead processes; and one small object for each part that
+writes bytes outside itself, which the last part merges.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from batchconv.errors import InternalError, StorageError
-from batchconv.storage import faults, remote
+from batchconv.storage import faults, owner, remote
 from batchconv.storage.paths import protocol
 from batchconv.storage.upload import PartReceipt, PartWriter, Stored, Upload, copy_through
 
@@ -26,6 +28,8 @@ MOST = 10_000
 """Parts that S3 takes of one object."""
 
 _RANGE = struct.Struct("<QQ")
+_STAGED = ".parts-"
+_NOTE = "upload"
 
 
 def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
@@ -94,8 +98,38 @@ def delete(url: str) -> None:
 
 
 def begin(url: str, nbytes: int) -> Upload:
-    place = _call(url, "create_multipart_upload")["UploadId"] if nbytes else ""
-    return Upload("s3", url, nbytes, place, f"{url}.parts-{os.urandom(6).hex()}")
+    """A multipart upload, and beside the target a note of its id and owner, so that it never stays open for ever."""
+    _sweep(url)
+    upload = Upload("s3", url, nbytes, "", f"{url}{_STAGED}{owner.mark()}-{os.urandom(4).hex()}")
+    if not nbytes:
+        return upload
+    upload = replace(upload, place=str(_call(url, "create_multipart_upload")["UploadId"]))
+    try:
+        put(f"{upload.mark}/{_NOTE}", upload.place.encode())
+    except StorageError:
+        abort(upload)
+        raise
+    return upload
+
+
+def _sweep(url: str) -> None:
+    """No upload to `url` is open whose process is known to be dead (if we may look)."""
+    with suppress(StorageError):
+        for found, nbytes in _listed(url + _STAGED):
+            name, _, file = found.removeprefix(url + _STAGED).partition("/")
+            if owner.is_dead(name.rpartition("-")[0]):
+                if file == _NOTE:
+                    _drop(url, remote.fetch(found, 0, nbytes).decode())
+                delete(found)
+
+
+def _drop(url: str, upload_id: str) -> None:
+    """The multipart upload is not open (any more)."""
+    try:
+        _call(url, "abort_multipart_upload", UploadId=upload_id)
+    except StorageError as error:
+        if "NoSuchUpload" not in str(error) and not isinstance(error, faults.NotThere):
+            raise
 
 
 class S3Part(PartWriter):
@@ -198,24 +232,25 @@ def _bundle(strays: list[tuple[int, bytes]]) -> bytes:
 
 def _staged(upload: Upload) -> Iterator[tuple[int, bytes]]:
     """Every (offset, bytes) that a part of the upload staged."""
-    for url, nbytes in _neighbours(upload):
-        bundle, at = remote.fetch(url, 0, nbytes), 0
+    found = [(url, 0, nbytes) for url, nbytes in _listed(upload.mark) if not url.endswith(_NOTE)]
+    for bundle in remote.fetch_all(found):
+        at = 0
         while at < len(bundle):
             offset, length = _RANGE.unpack_from(bundle, at)
             at += _RANGE.size + length
             yield offset, bundle[at - length : at]
 
 
-def _neighbours(upload: Upload) -> list[tuple[str, int]]:
-    """(url, size) of each staged object."""
-    system, bucket, prefix = _place(upload.mark)
+def _listed(start: str) -> list[tuple[str, int]]:
+    """(url, size) of each object whose URL starts so."""
+    system, bucket, prefix = _place(start)
     out: list[tuple[str, int]] = []
     more: dict[str, str] = {}
     while True:
-        fields = {"Bucket": bucket, "Prefix": f"{prefix}/", **more}
-        answer = remote.attempt(upload.url, lambda: system.call_s3("list_objects_v2", **fields))  # noqa: B023
+        fields = {"Bucket": bucket, "Prefix": prefix, **more}
+        answer = remote.attempt(start, lambda: system.call_s3("list_objects_v2", **fields))  # noqa: B023
         for found in answer.get("Contents", []):
-            out.append((f"{upload.mark}{found['Key'][len(prefix) :]}", int(found["Size"])))
+            out.append((f"{start}{found['Key'][len(prefix) :]}", int(found["Size"])))
         if not answer.get("IsTruncated"):
             return out
         more = {"ContinuationToken": answer["NextContinuationToken"]}
@@ -234,8 +269,7 @@ def finish(upload: Upload, receipts: Iterable[PartReceipt]) -> str:
     there = head(upload.url)
     if there["size"] != upload.nbytes:
         raise StorageError(f"the store has {there['size']} bytes of {upload.nbytes}", upload.url, transient=True)
-    if any("staged" in receipt.how for receipt in parts):
-        _clean(upload)
+    _clean(upload)
     return "etag:" + str(there["ETag"]).strip('"')
 
 
@@ -285,17 +319,13 @@ def _same_bytes(upload: Upload, parts: list[PartReceipt]) -> bool:
 
 
 def _clean(upload: Upload) -> None:
-    """No staged object is left (or, where the store fails now, some are that do no harm)."""
+    """Nothing is left beside the target (or, where the store fails now, what does no harm)."""
     with suppress(StorageError):
-        for url, _ in _neighbours(upload):
+        for url, _ in _listed(upload.mark):
             delete(url)
 
 
 def abort(upload: Upload) -> None:
     if upload.place:
-        try:
-            _call(upload.url, "abort_multipart_upload", UploadId=upload.place)
-        except StorageError as error:
-            if "NoSuchUpload" not in str(error):
-                raise
+        _drop(upload.url, upload.place)
     _clean(upload)

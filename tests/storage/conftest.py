@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,11 +39,13 @@ def rgw_environment() -> Iterator[dict[str, str]]:
     if os.environ.get("BATCHCONV_RGW") != "1":
         pytest.skip("set BATCHCONV_RGW=1 for the Ceph gateway")
     subprocess.run([RGW, "install"], check=True, stdout=subprocess.DEVNULL)
-    started = subprocess.run([RGW, "start"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    folder = {**os.environ, "S3_DATA": tempfile.mkdtemp(prefix="rgw-")}
+    started = subprocess.run([RGW, "start"], check=True, stdout=subprocess.PIPE, text=True, env=folder).stdout
     lines = [line.removeprefix("export ").partition("=") for line in started.splitlines()]
     found = {name: value for name, _, value in lines}
     yield s3_environment(found["AWS_ENDPOINT_URL"], found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"])
-    subprocess.run([RGW, "stop"], check=True, env={**os.environ, "S3_DATA": found["S3_DATA"]})
+    subprocess.run([RGW, "stop"], check=True, env=folder)
+    shutil.rmtree(folder["S3_DATA"])
 
 
 @pytest.fixture

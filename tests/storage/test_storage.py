@@ -184,7 +184,7 @@ def test_exception_inside_a_part(place: Place) -> None:
     with pytest.raises(RuntimeError, match="kernel"):
         fail()
     assert "model.bin" not in place.names()
-    assert not [name for name in place.names() if ".parts-" in name]
+    assert not [name for name in place.names() if ".parts-" in name and not name.endswith("/upload")]
     for number in (1, 2):  # the same part again
         start, nbytes = CUTS[number]
         with storage.part(upload, number, start, nbytes, last=number == 2) as writer:

@@ -278,6 +278,13 @@ def test_a_folder_is_no_object(tmp_path: Path, call: Callable[[str], object]) ->
         storage.begin(str(tmp_path), 10)
 
 
+@pytest.mark.parametrize("call", [lambda url: storage.read(url, 0, 1), storage.identity])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, call: Callable[[str], object]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="pipe: is not a regular file"):
+        call(str(tmp_path / "pipe"))
+
+
 def test_write_back_starts_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes are sent to the disk while more are written, each once; scales far away do not widen what is sent."""
     upload = storage.begin(str(tmp_path / "x"), 24 * MIB)

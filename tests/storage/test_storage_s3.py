@@ -8,6 +8,8 @@ import os
 import pickle
 import random
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -73,12 +75,11 @@ def test_every_body_carries_its_checksum(s3: Place, calls: Calls) -> None:
 
     upload = storage.begin(s3.join("x"), len(DATA))
     receipts = write_all(upload, DATA, CUTS)
-    storage.finish(upload, receipts)
     storage.put(s3.join("y"), b"123")
-    bodies = [DATA[: 5 * MIB], DATA[5 * MIB :], b"123"]
+    bodies = [upload.place.encode(), DATA[: 5 * MIB], DATA[5 * MIB :], b"123"]
     sent = [fields["ContentMD5"] for name, fields in calls.made if name in ("upload_part", "put_object")]
     assert sent == [base64.b64encode(hashlib.md5(body).digest()).decode() for body in bodies]
-    assert [receipt.sha256 for receipt in receipts] == [hashlib.sha256(body).hexdigest() for body in bodies[:2]]
+    assert [receipt.sha256 for receipt in receipts] == [hashlib.sha256(body).hexdigest() for body in bodies[1:3]]
 
 
 @pytest.mark.rgw
@@ -298,14 +299,40 @@ def test_a_server_that_copies_no_parts(s3: Place, calls: Calls) -> None:
 
 def test_a_copied_part_never_travels(s3: Place, calls: Calls) -> None:
     storage.put(s3.join("source"), DATA)
-    calls.made.clear()
     upload = storage.begin(s3.join("x"), 2 * 5 * MIB)
+    calls.made.clear()
     for number in (0, 1):
         with storage.part(upload, number, 5 * MIB * number, 5 * MIB) as writer:
             writer.copy(5 * MIB * number, Range(s3.join("source"), 9, 5 * MIB))
         assert writer.close().how == "upload_part_copy"
-    assert {name for name, _ in calls.made} == {"create_multipart_upload", "upload_part_copy"}
+    assert {name for name, _ in calls.made} == {"upload_part_copy"}
     storage.abort(upload)
+
+
+def test_the_upload_of_a_dead_process_ends(s3: Place) -> None:
+    script = f"from batchconv import storage; print(storage.begin({s3.join('x')!r}, 100).mark)"
+    dead = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+    storage.put(f"{dead}/00000", b"staged")
+    mine = storage.begin(s3.join("x"), 3)
+    other = storage.begin(s3.join("x.y"), 3)
+    again = storage.begin(s3.join("x"), 0)
+    assert sorted(name for name in s3.names() if "upload of" in name) == ["upload of x", "upload of x.y"]
+    assert not [name for name in s3.names() if s3.join(name).startswith(dead)]
+    for upload in (mine, other, again):
+        storage.abort(upload)
+    assert s3.names() == []
+
+
+def test_who_may_not_list_may_write(s3: Place, calls: Calls) -> None:
+    def refuse(go_on: Callable[[], Any]) -> Any:
+        raise s3_error("AccessDenied", 403)
+
+    calls.answers["list_objects_v2"] = refuse
+    upload = storage.begin(s3.join("x"), 6 * MIB)
+    with storage.part(upload, 0, 0, 6 * MIB) as writer:
+        writer.write(0, b"abc")
+    storage.finish(upload, [writer.close()])
+    assert storage.read(s3.join("x"), 0, 3) == b"abc"
 
 
 def test_many_staged_objects(s3: Place, calls: Calls) -> None:
