@@ -192,6 +192,16 @@ CASES: list[Row] = [
     ("qlinearmatmul", 13, node("QLinearMatMul", "x s z w s z t z"), {"x": np.arange(6, dtype=np.uint8).reshape(2, 3)},
      Q | {"w": np.arange(12, dtype=np.uint8).reshape(3, 4), "t": np.float32(0.2)}),
     ("dynamic quantize", 11, node("DynamicQuantizeLinear", "x", "y s z"), ROWS, {}),
+    # transformers
+    ("attention", 23, node("Attention", "x k v m", q_num_heads=4, kv_num_heads=2, softcap=2.0, is_causal=1),
+     {"x": f(2, 5, 12)}, {"k": f(2, 5, 6), "v": f(2, 5, 8), "m": f(5, 5)}),
+    ("attention with past", 23, node("Attention", "x k v - p q", "y a b"), {"x": f(1, 2, 3, 4)},
+     {"k": f(1, 2, 3, 4), "v": f(1, 2, 3, 6), "p": f(1, 2, 7, 4), "q": f(1, 2, 7, 6)}),
+    ("rotary", 23, node("RotaryEmbedding", "x c s p", interleaved=1, num_heads=2), {"x": f(1, 3, 16)},
+     {"c": f(10, 4), "s": f(10, 4), "p": i([2, 0, 7])}),
+    ("hann window", 17, node("HannWindow", "x", periodic=0), {"x": np.array(7)}, {}),
+    ("dft", 17, node("DFT", "x", axis=1, onesided=1), {"x": f(2, 8, 1)}, {}),
+    ("crop and pad", 18, node("CenterCropPad", "x n", axes=[2, 3]), IMAGE, {"n": i(6, 11)}),
     # recurrent
     ("lstm", 14, node("LSTM", "x w r b", "y h c", hidden_size=4, direction="bidirectional"), {"x": f(5, 2, 3)},
      {"w": f(2, 16, 3), "r": f(2, 16, 4), "b": f(2, 32)}),

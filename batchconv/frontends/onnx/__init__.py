@@ -14,6 +14,8 @@ from batchconv.frontends.onnx import (  # noqa: F401  (each enters its translato
     recurrent,
     reduction,
     resize,
+    signal,
+    transformer,
 )
 from batchconv.frontends.onnx.reader import read
 from batchconv.frontends.onnx.registry import onnx as registry

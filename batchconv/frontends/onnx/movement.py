@@ -9,7 +9,18 @@ import numpy as np
 
 from batchconv import ops
 from batchconv.errors import BadModel, Unsupported
-from batchconv.frontends.onnx.forms import axis_in, cast, first, flattened, i64, joined, known_ints, like, shape_of
+from batchconv.frontends.onnx.forms import (
+    axis_in,
+    cast,
+    first,
+    flattened,
+    i64,
+    joined,
+    known_ints,
+    like,
+    picked,
+    shape_of,
+)
 from batchconv.frontends.onnx.registry import onnx
 from batchconv.frontends.onnx.tensors import dtype_of
 from batchconv.graph import Value, need_rank
@@ -146,15 +157,23 @@ def pad(
 
 
 def _on_all_axes(x: Value, pads: Value, axes: Value) -> Value:
-    """Pads of some axes as pads of all."""
-    rank, at, known = need_rank(x), known_ints(axes), known_ints(pads)
-    if at is None or known is None:
-        raise Unsupported("pads and axes that are computed at run time are not supported")
-    full = [0] * (2 * rank)
+    """Pads of some axes as pads of all: 0 and the pads, of which each axis picks its own."""
+    rank, at = need_rank(x), known_ints(axes)
+    if at is None:
+        count = _length(axes.shape)
+        full = cast(axes, DType.I64)
+        places = ops.select(ops.less(full, i64(0)), ops.add(full, i64(rank)), full)
+        ends = ops.split.op(cast(pads, DType.I64), i64(0), num_splits=2).values() if count else ()
+        spread = (
+            ops.scatter_elements_update(i64([0] * rank), places, end, i64(0), reduction="none", use_init_val=True)
+            for end in ends
+        )
+        return joined(*spread)
+    picks = [0] * (2 * rank)
     for place, axis in enumerate(at):
-        full[axis_in(axis, x)] = known[place]
-        full[rank + axis_in(axis, x)] = known[place + len(at)]
-    return i64(full)
+        picks[axis_in(axis, x)] = 1 + place
+        picks[rank + axis_in(axis, x)] = 1 + place + len(at)
+    return picked(joined(i64([0]), cast(pads, DType.I64)), picks)
 
 
 def _padded(x: Value, pads: Value, value: Value | None, mode: str) -> Value:
@@ -274,19 +293,16 @@ def reverse_sequence(x: Value, lengths: Value, *, batch_axis: int = 1, time_axis
 
 @onnx.op("CenterCropPad")
 def center_crop_pad(x: Value, shape: Value, *, axes: Ints = None) -> Value:
-    wanted, rank = known_ints(shape), need_rank(x)
-    if wanted is None or not x.is_static:
-        raise Unsupported("shapes that are computed at run time are not supported")
-    pads, starts, stops = [0] * (2 * rank), [0] * rank, [dim for dim in x.shape or () if isinstance(dim, int)]
-    for axis, target in zip(range(rank) if axes is None else (axis_in(a, x) for a in axes), wanted):
-        gap = target - stops[axis]
-        if gap < 0:
-            starts[axis] = -gap // 2
-            stops[axis] = starts[axis] + target
-        else:
-            pads[axis], pads[rank + axis] = gap // 2, gap - gap // 2
-    cut = ops.slice(x, i64(starts), i64(stops), i64([1] * rank), i64(list(range(rank))))
-    return _padded(cut, i64(pads), None, "constant") if any(pads) else cut
+    """Half of what is missing (rounded down) is added in front, half of what is too much (rounded up) cut there."""
+    at = [axis_in(axis, x) for axis in (range(need_rank(x)) if axes is None else axes)]
+    size, two = picked(ops.shape_of(x, output_type=DType.I64), at), i64(2)
+    wanted = cast(shape, DType.I64)
+    gap = ops.subtract(wanted, size)
+    missing, extra = ops.maximum(gap, i64(0)), ops.maximum(ops.negative(gap), i64(0))
+    front, start = ops.divide(missing, two), ops.divide(extra, two)
+    stop = ops.add(start, ops.minimum(size, wanted))
+    cut = ops.slice(x, start, stop, i64([1] * len(at)), i64(at))
+    return _padded(cut, _on_all_axes(x, joined(front, ops.subtract(missing, front)), i64(at)), None, "constant")
 
 
 @onnx.op("Trilu")
