@@ -6,6 +6,7 @@ standard input is the end of the parent, and of this process: uploads are aborte
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import queue
@@ -28,6 +29,9 @@ LAST_WORDS = 3.0
 OVERTIME = 30.0
 """Seconds after which a child that its supervisor should have ended is ended by the kernel."""
 
+YOUNG = 500_000
+"""Objects made between two looks for garbage: a model is many objects and few cycles; the default costs a third."""
+
 
 def main() -> None:
     """Orders are carried out until standard input ends."""
@@ -36,6 +40,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if memory:
         limit_memory(memory)
+    gc.freeze()
+    gc.set_threshold(YOUNG)
     orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(orders,), daemon=True).start()
     try:

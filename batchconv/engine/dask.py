@@ -38,6 +38,9 @@ SETTINGS = {
     "distributed.admin.large-graph-warning-threshold": "1MB",
 }
 
+CONNECT = 30.0
+"""Seconds in which a scheduler must answer; its workers have twice as long to appear."""
+
 PATIENCE = 15.0
 """Seconds that a stopped run waits for its children to abort their uploads."""
 
@@ -75,8 +78,8 @@ def cluster(workers: int, scheduler: str | None, inside: bool) -> Iterator[Clien
 
 def _connected(scheduler: str) -> Client:
     try:
-        client = Client(scheduler, timeout=30)
-        client.wait_for_workers(1, timeout=60)
+        client = Client(scheduler, timeout=CONNECT)
+        client.wait_for_workers(1, timeout=2 * CONNECT)
     except (OSError, TimeoutError) as error:
         raise ResourceError(f"no Dask scheduler with workers answers at {scheduler}: {error}") from None
     return client

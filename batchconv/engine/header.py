@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from batchconv import frontends, storage
 from batchconv.convert import Request
 from batchconv.errors import ConversionError
-from batchconv.frontends.translate import Model, Registry, Walk, unsupported, unsupported_text
+from batchconv.frontends.translate import Model, Node, Registry, Walk, unsupported, unsupported_text
 from batchconv.weight import Extent
 
 
@@ -16,7 +16,7 @@ class Header:
     """One model as its headers have it.
 
     sources: its files with their identities; largest, stored: bytes of its largest weight, and of all of them;
-    elements: numbers in all weights; missing: `no translator for ...` ("" = everything can be translated).
+    scattered: some weight is read across its rows; missing: `no translator for ...`, or "" where there is one for all.
     """
 
     framework: str
@@ -26,7 +26,7 @@ class Header:
     weights: int
     largest: int
     stored: int
-    elements: int
+    scattered: bool
     missing: str
 
 
@@ -47,13 +47,20 @@ def read(request: Request) -> Header:
         len(model.weights),
         max(sizes, default=0),
         sum(w.source.length if isinstance(w.source, Extent) else 0 for w in model.weights.values()),
-        sum(weight.stored.size for weight in model.weights.values()),
+        any(is_scattered(node, model) for node in model.nodes),
         missing,
     )
 
 
+def is_scattered(node: Node, model: Model) -> bool:
+    """True if the node transposes a weight as it is stored."""
+    return "transpose" in node.op.lower() and any(name in model.weights for name in node.inputs[:1])
+
+
 def wanting(model: Model, registry: Registry, request: Request) -> str:
     """Every operator without a translator that the wanted outputs need, as one line."""
+    if not (request.inputs or request.outputs or unsupported(model, registry)):
+        return ""
     walk = Walk(model, registry)
     walk.feed(request.inputs)
     outputs = [walk.tensor(name) for name in request.outputs] or model.outputs

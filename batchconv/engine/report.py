@@ -116,7 +116,8 @@ class Report:
         wrote = sum(row.artifact_bytes for row in self.rows if row.state == "done")
         read = sum(sources.values())
         rate = f" ({megabytes(read / self.seconds)}/s)" if read and self.seconds else ""
-        return f"{counts} in {self.seconds:.1f} s; {megabytes(read) or 'nothing'} read, {megabytes(wrote) or 'nothing'} written{rate}"
+        moved = f"{megabytes(read) or 'nothing'} read, {megabytes(wrote) or 'nothing'} written"
+        return f"{counts} in {self.seconds:.1f} s; {moved}{rate}"
 
 
 def megabytes(nbytes: float) -> str:
