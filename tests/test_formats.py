@@ -212,7 +212,16 @@ def test_any_blocks_give_the_same_bytes(name: str, axes: tuple[int, ...], cuts: 
 
 @pytest.mark.parametrize(
     ("shape", "axes", "group"),
-    [((3, 64, 40), (1,), 32), ((3, 40, 64), (2,), 16), ((6, 5, 3, 3), (1, 2, 3), -1), ((6, 5, 3, 3), (0, 2, 3), -1), ((2, 4, 3, 5), (1, 3), -1), ((4, 2, 3, 3, 3), (2, 3, 4), -1), ((70,), (0,), -1), ((64,), (0,), 32)],
+    [
+        ((3, 64, 40), (1,), 32),
+        ((3, 40, 64), (2,), 16),
+        ((6, 5, 3, 3), (1, 2, 3), -1),
+        ((6, 5, 3, 3), (0, 2, 3), -1),
+        ((2, 4, 3, 5), (1, 3), -1),
+        ((4, 2, 3, 3, 3), (2, 3, 4), -1),
+        ((70,), (0,), -1),
+        ((64,), (0,), 32),
+    ],
 )
 def test_the_step_alone_reads_what_the_encoder_writes(
     shape: tuple[int, ...], axes: tuple[int, ...], group: int
@@ -324,7 +333,21 @@ def test_a_layer_is_kept_from_three_quarters_bad_on() -> None:
 
 @pytest.mark.parametrize(
     ("values", "fits"),
-    [([0.1], False), ([0.3333], False), ([1e-05], False), ([3.1415927], False), ([0.5], True), ([2.0], True), ([0.0], True), ([0.1] * 16, True), ([70000.0], False), ([1e-07] * 12 + [1.0] * 4, False), ([1e-07] * 11 + [1.0] * 5, True), ([], True), ([4097.0], False)],
+    [
+        ([0.1], False),
+        ([0.3333], False),
+        ([1e-05], False),
+        ([3.1415927], False),
+        ([4097.0], False),
+        ([70000.0], False),
+        ([0.5], True),
+        ([2.0], True),
+        ([0.0], True),
+        ([], True),
+        ([0.1] * 16, True),
+        ([1e-07] * 12 + [1.0] * 4, False),
+        ([1e-07] * 11 + [1.0] * 5, True),
+    ],
 )
 def test_small_constants_follow_the_rules_of_ovc(values: list[float], fits: bool) -> None:
     assert fits_f16(np.array(values, np.float32)) is fits

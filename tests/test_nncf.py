@@ -1,4 +1,4 @@
-"""The same codes and scales as NNCF, bit for bit, and better logits at the same settings (runs where NNCF is installed)."""
+"""Codes and scales of NNCF, bit for bit, and better logits at the same settings (where NNCF is installed)."""
 
 from __future__ import annotations
 

@@ -16,6 +16,9 @@ from batchconv.tensor import Array
 TILE = 1 << 16
 """Elements that one sweep of numpy calls works on: with its scratch it stays in a second-level cache."""
 
+SHORT = 64
+"""Elements of a group up to which its extremes are found faster by columns, with a copy, than one group at a time."""
+
 Tile = tuple[slice, slice, slice]
 
 
@@ -128,6 +131,10 @@ def extremes(tile: Array) -> tuple[Array, Array]:
         tile = single(tile)
     if tile.shape[2] == 1:
         flat = tile[:, :, 0]
+        if flat.shape[1] <= SHORT:
+            columns = scratch("columns", flat.shape[::-1])
+            np.copyto(columns, flat.T)
+            return np.fmin.reduce(columns, axis=0)[:, None, None], np.fmax.reduce(columns, axis=0)[:, None, None]
         return np.fmin.reduce(flat, axis=1)[:, None, None], np.fmax.reduce(flat, axis=1)[:, None, None]
     return np.fmin.reduce(tile, axis=1, keepdims=True), np.fmax.reduce(tile, axis=1, keepdims=True)
 

@@ -186,18 +186,19 @@ def halved(scale: Array) -> Array:
 def searched(rule: Rule, x: Array, first: Array, zero: Array | None, levels: Array) -> Array:
     """For each group a scale, as f16 holds it, whose squared error is at most that of the scale `first`.
 
-    Data-free search: for each factor f of `rule.shrink` the group is rounded with scale f * first to levels q; the
-    least-squares scale for those levels is <x, q> / <q, q>; with it, s, the error is |x|^2 - s (2 <x, q> - s <q, q>).
-    The s of the factor with the least error is kept; rounding x anew with s can only lower the error again.
+    Data-free search: for each factor f of `rule.shrink` the group is rounded with scale f * first to levels q (or to
+    their neighbours, where a table is looked up coarsely). The least-squares scale for those levels is
+    <x, q> / <q, q>; with it, s, the error is |x|^2 - s (2 <x, q> - s <q, q>). The s of the factor with the least error
+    is kept; rounding x anew with s can only lower the error again.
     """
-    best, chosen = np.full(first.shape, -np.inf, np.float32), halved(first)
-    for factor in rule.shrink:
-        scale = first * np.float32(factor)
-        rule.round(x, scale, zero, levels, None)
-        both, own = dots(x, levels), dots(levels, levels)
-        fitted = halved(np.where(own > 0, both / own, scale))
-        gain = fitted * (2 * both - fitted * own)
-        better = (gain > best) & (fitted != 0)
-        np.copyto(best, gain, where=better)
-        np.copyto(chosen, fitted, where=better)
+    ratio = scratch("ratio", x.shape)
+    np.divide(x, first, out=ratio)
+    both = np.empty((len(rule.shrink), *first.shape), np.float32)
+    own = np.empty_like(both)
+    for i, factor in enumerate(rule.shrink):
+        rule.guess(ratio, factor, zero, levels)
+        both[i], own[i] = dots(ratio, levels), dots(levels, levels)
+    fitted = halved(np.where(own > 0, both / own, 1) * first)
+    gain = np.where(fitted != 0, fitted * (2 * both * first - fitted * own), -np.inf)
+    chosen: Array = np.take_along_axis(fitted, gain.argmax(axis=0)[None], axis=0)[0]
     return np.where(chosen == 0, first, chosen)

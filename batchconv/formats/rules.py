@@ -69,6 +69,10 @@ class Rule(Protocol):
         """`levels` becomes what each x / scale is rounded to (less the zero point), `codes` its codes if wanted."""
         ...
 
+    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
+        """`levels` becomes what each ratio / factor is rounded to, or its neighbour where that is nearly as near."""
+        ...
+
 
 def floored(scale: Array) -> Array:
     """Scales with EPS where the magnitude is less."""
@@ -110,6 +114,9 @@ class Symmetric:
             if self.offset:
                 np.add(signed, np.int8(self.offset), out=signed)
 
+    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
+        self.round(ratio, np.array(factor, np.float32), zero, levels, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Asymmetric:
@@ -140,6 +147,9 @@ class Asymmetric:
             np.copyto(codes, levels, casting="unsafe")
         np.subtract(levels, zero, out=levels)
 
+    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
+        self.round(ratio, np.array(factor, np.float32), zero, levels, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -164,6 +174,9 @@ class Table:
             np.greater(levels, bound, out=above)
             np.add(count, above.view(np.uint8), out=count)
         np.take(values, count, out=levels, mode="clip")
+
+    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
+        looked_up(ratio, factor, self.name, levels)
 
 
 TABLES = {"nf4": (NF4, NF4_BOUNDS), "cb4": (CB4, (CB4[1:] + CB4[:-1]) * np.float32(0.5))}
@@ -197,6 +210,9 @@ class Float4:
         np.bitwise_or(count, sign, out=count)
         np.take(F4_SIGNED, count, out=levels, mode="clip")
 
+    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
+        looked_up(ratio, factor, "f4", levels)
+
 
 F4_BOUNDS = tuple(
     (np.float32((F4[i] + F4[i + 1]) / 2), i % 2 == 1)  # a tie goes to the code that is even
@@ -222,6 +238,32 @@ class Float8:
         np.divide(x, scale, out=levels)
         narrow = eighths(levels, self.codes, codes if codes is not None else scratch("count", x.shape, np.uint8))
         np.take(eighth_values(self.codes), narrow, out=levels, mode="clip")
+
+    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
+        self.round(ratio, np.array(factor, np.float32), zero, levels, None)
+
+
+CELLS = 4096
+"""Cells that `looked_up` divides the range of a table into."""
+
+
+def looked_up(ratio: Array, factor: float, name: str, levels: Array) -> None:
+    """`levels` becomes the value of the cell that each ratio / factor falls into: no comparisons."""
+    values, top = cells(name)
+    np.multiply(ratio, np.float32((CELLS / 2 - 1) / (top * factor)), out=levels)
+    np.add(levels, np.float32(CELLS / 2), out=levels)
+    np.clip(levels, np.float32(0), np.float32(CELLS - 1), out=levels)
+    cell = scratch("cell", ratio.shape, np.uint16)
+    np.copyto(cell, levels, casting="unsafe")
+    np.take(values, cell, out=levels, mode="clip")
+
+
+@cache
+def cells(name: str) -> tuple[Array, float]:
+    """(the value nearest to the middle of each cell, the greatest value) of a table, or of f4e2m1."""
+    values = np.unique(F4_SIGNED) if name == "f4" else TABLES[name][0]
+    middles = (np.arange(CELLS, dtype=np.float32) + 0.5 - CELLS / 2) / (CELLS / 2 - 1) * values[-1]
+    return values[np.abs(middles[:, None] - values).argmin(axis=1)], float(values[-1])
 
 
 def eighths(x: Array, dtype: DType, out: Array) -> Array:

@@ -1,6 +1,6 @@
 """Milliseconds a MiB of float32 that each format takes, by layout; `python tests/bench/bench_formats.py` or -m bench.
 
-One thread, blocks of about 1 MiB, both layouts of a [3072, 3072] weight; what two threads would take for 1 GiB beside it.
+One thread, blocks of about 1 MiB, both layouts of a [3072, 3072] weight; beside it 1 GiB on two threads.
 """
 
 from __future__ import annotations
