@@ -195,6 +195,17 @@ def test_external_data_without_offset_and_length(tmp_path: Path) -> None:
     assert read_weight(read(str(path)).weights["w"]).sum() == 12
 
 
+def test_external_data_in_a_store(tmp_path: Path) -> None:
+    data = external(tmp_path, {"location": "w.data", "offset": "16"}).read_bytes()
+    storage.put("memory://zoo/m.onnx", data)
+    with pytest.raises(BadModel, match="external data 'w.data' is missing"):
+        read("memory://zoo/m.onnx")
+    storage.put("memory://zoo/w.data", bytes(16) + np.arange(12, dtype=np.float32).tobytes())
+    model = read("memory://zoo/m.onnx")
+    assert read_weight(model.weights["w"]).sum() == 66
+    assert model.sources == ("memory://zoo/m.onnx", "memory://zoo/w.data")
+
+
 OUTSIDE = "m.onnx: tensor 'w': external data {!r} is not a file in the folder of the model"
 EXTERNAL = [
     ({"location": "../w.data"}, OUTSIDE.format("../w.data")),

@@ -314,6 +314,12 @@ def test_reshape_by_a_shape_keeps_what_is_known(tmp_path: Path) -> None:
     compare(tmp_path, model, IMAGE)
 
 
+def test_known_integers_are_cut_towards_zero(tmp_path: Path) -> None:
+    model = onnx_model([node("Div", "a b", "c"), node("Add", "x c")], {"x": i(1)}, opset=13,
+                       weights={"a": i(-7, 7, -8), "b": i(2, -2, 4)})  # fmt: skip
+    compare(tmp_path, model, {"x": i(1)})
+
+
 def test_a_fill_has_no_bytes(tmp_path: Path) -> None:
     value = numpy_helper.from_array(np.float32([2.5]))
     model = onnx_model([node("ConstantOfShape", "s", "w", value=value), node("MatMul", "x w")], ROWS,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
+import numpy as np
+
 from batchconv import ops
 from batchconv.errors import Unsupported
 from batchconv.frontends.onnx.forms import aligned, cast, like
@@ -62,7 +64,10 @@ def binary(constructor: Callable[[Value, Value], Value]) -> Translator:
 
 
 def divide(a: Value, b: Value) -> Value:
-    """a / b; integers are cut towards zero."""
+    """a / b; integers are cut towards zero, also those known now (whose bounds `ops.divide` rounds down)."""
+    x, y = (None, None) if a.dtype.is_real else (a.array, b.array)
+    if x is not None and y is not None and y.all() and (x.min(initial=0) < 0 or y.min(initial=0) < 0):
+        return ops.const(np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y)), a.dtype)
     return ops.divide(a, b, m_pythondiv=a.dtype.is_real)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,8 +41,13 @@ def varint_array(data: bytes) -> Array:
     return values.view(np.int64)
 
 
+def _stamp(url: str) -> int:
+    """What changes when a local file is written anew, so that no index outlives its file."""
+    return os.stat(storage.local_path(url)).st_mtime_ns if storage.is_local(url) else 0
+
+
 @lru_cache(maxsize=8)
-def _index(extent: Extent) -> tuple[int, ...]:
+def _index(extent: Extent, stamp: int) -> tuple[int, ...]:
     """How many varints end before each BLOCK of the extent, and in all of it."""
     counts = [0]
     for block in _blocks(extent, 0, extent.length):
@@ -56,7 +62,7 @@ def _blocks(extent: Extent, start: int, stop: int) -> Iterator[bytes]:
 
 def _varints(extent: Extent, first: int, stop: int) -> Array:
     """Varints number `first` to `stop` of the extent; BadModel if it has fewer."""
-    counts = _index(extent)
+    counts = _index(extent, _stamp(extent.url))
     if stop > counts[-1]:
         raise BadModel(f"a tensor needs {stop} numbers, {counts[-1]} are there")
     begin = int(np.searchsorted(counts, first, side="right")) - 1
