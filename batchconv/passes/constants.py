@@ -20,9 +20,21 @@ def known_value(op: Op, uses: Uses) -> Replacement:
     for output in op.outputs:
         if output.known is None or not output.known.whole or output.dtype.bits < 8:
             return None
-    if op.type in ("Parameter", "Constant", "Result") or not op.outputs:
+    if op.type in ("Parameter", "Constant", "Result") or not op.outputs or _decodes(op):
         return None
     return tuple(ops.const(o.known.array(o.dtype), o.dtype) for o in op.outputs if o.known is not None)
+
+
+def _decodes(op: Op) -> bool:
+    """True on the way from weights stored as bytes to real numbers: plugins know that pattern and run it in integers."""
+    while op.type in ("Multiply", "Subtract"):
+        op = op.inputs[0].op
+    return op.type == "Convert" and op.inputs[0].op.type == "Constant" and is_bytes(op.inputs[0])
+
+
+def is_bytes(codes: Value) -> bool:
+    """True for 8-bit integers, or narrower, in two dimensions or more."""
+    return codes.dtype.is_integral and codes.dtype.bits <= 8 and (codes.rank or 0) > 1
 
 
 def stored(value: Value) -> Weight | None:

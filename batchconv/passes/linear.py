@@ -33,6 +33,20 @@ NOT_PER_CHANNEL = Declined("the constant is not one number a channel")
 LARGER = Declined("the constants together are larger than either")
 
 
+def plain(op: Op) -> tuple[Value, Weight] | None:
+    """`beside_constant`, but None where integers become real numbers: plugins know that pattern."""
+    found = beside_constant(op)
+    return None if found is None or dequantized(found[0]) else found
+
+
+def dequantized(value: Value) -> bool:
+    """True for Convert(i8 or u8) and Subtract(Convert(i8 or u8), zero point) of what is computed."""
+    op = value.op.inputs[0].op if value.op.type == "Subtract" else value.op
+    if op.type != "Convert" or op.inputs[0].op.type == "Parameter":
+        return False
+    return op.inputs[0].dtype.is_integral and op.inputs[0].dtype.bits <= 8
+
+
 @on("BatchNormInference")
 def batch_norm(op: Op, uses: Uses) -> Replacement:
     """BatchNorm(x, gamma, beta, mean, var) = Add(Multiply(x, s), beta - mean * s), s = gamma / sqrt(var + epsilon)"""
@@ -54,7 +68,7 @@ def batch_norm(op: Op, uses: Uses) -> Replacement:
 @on("Divide")
 def divide_by_constant(op: Op, uses: Uses) -> Replacement:
     """x / c = x * (1 / c)"""
-    found = beside_constant(op)
+    found = plain(op)
     if found is None or found[0] is not op.inputs[0]:
         return None
     return ops.multiply(found[0], constant(mapped("reciprocal", found[1]), op.inputs[1].op.name))
@@ -63,7 +77,7 @@ def divide_by_constant(op: Op, uses: Uses) -> Replacement:
 @on("Subtract")
 def subtract_constant(op: Op, uses: Uses) -> Replacement:
     """x - c = x + (-c)"""
-    found = beside_constant(op)
+    found = plain(op)
     if found is None or found[0] is not op.inputs[0]:
         return None
     return ops.add(found[0], constant(mapped("negative", found[1]), op.inputs[1].op.name))
@@ -72,8 +86,8 @@ def subtract_constant(op: Op, uses: Uses) -> Replacement:
 @on("Multiply", "Add")
 def merge_constants(op: Op, uses: Uses) -> Replacement:
     """(x * a) * b = x * (a * b);  (x + a) + b = x + (a + b)"""
-    outer = beside_constant(op)
-    inner = beside_constant(outer[0].op) if outer and outer[0].op.type == op.type else None
+    outer = plain(op)
+    inner = plain(outer[0].op) if outer and outer[0].op.type == op.type else None
     if outer is None or inner is None:
         return None
     if uses(outer[0]) > 1:
@@ -87,7 +101,7 @@ def merge_constants(op: Op, uses: Uses) -> Replacement:
 @on("Multiply")
 def scale_layer(op: Op, uses: Uses) -> Replacement:
     """Multiply(Convolution(x, w), s) = Convolution(x, w * s), for every layer"""
-    found = beside_constant(op)
+    found = plain(op)
     if found is None or found[0].op.type not in LAYERS:
         return None
     weight = scaled_weight(found[0], found[1], uses)
@@ -125,8 +139,8 @@ def unnamed(op: Op) -> Value:
 @on("Multiply")
 def scale_of_shift(op: Op, uses: Uses) -> Replacement:
     """Multiply(Add(x, b), s) = Add(Multiply(x, s), b * s), where the Multiply goes into what makes x"""
-    outer = beside_constant(op)
-    inner = beside_constant(outer[0].op) if outer and outer[0].op.type == "Add" else None
+    outer = plain(op)
+    inner = plain(outer[0].op) if outer and outer[0].op.type == "Add" else None
     if outer is None or inner is None:
         return None
     (total, scale), (x, shift) = outer, inner
@@ -138,7 +152,7 @@ def scale_of_shift(op: Op, uses: Uses) -> Replacement:
         weight = scaled_weight(x, scale, uses)
         if not isinstance(weight, Weight):
             return weight
-    elif x.op.type != "Multiply" or beside_constant(x.op) is None:
+    elif x.op.type != "Multiply" or plain(x.op) is None:
         return None
     return ops.add(ops.multiply(x, constant(scale)), constant(combined("multiply", shift, scale)))
 
@@ -150,7 +164,7 @@ def scaled_input(op: Op, uses: Uses) -> Replacement:
     if ends is None or op.inputs[1 - ends[0].port].op.type != "Multiply":
         return None
     end, data = ends[0], op.inputs[1 - ends[0].port]
-    found = beside_constant(data.op)
+    found = plain(data.op)
     if found is None:
         return None
     if uses(data) > 1:
@@ -172,7 +186,7 @@ def keeps_channels(x: Value, data: Value, end: Channels) -> bool:
 def shifted_input(op: Op, uses: Uses) -> Replacement:
     """Convolution(Add(x, b), w) = Add(Convolution(x, w), sum(w * b)), if nothing is padded and w is at most a block"""
     ends, data = ends_of(op), op.inputs[0]
-    found = beside_constant(data.op) if data.op.type == "Add" else None
+    found = plain(data.op) if data.op.type == "Add" else None
     if ends is None or found is None:
         return None
     if uses(data) > 1:

@@ -158,6 +158,11 @@ FOLDED = {
         CONV + "m[3,1,1] c[3,1,1]",
         "Add(Convolution(x, w * c.reciprocal), (w * c.reciprocal * m.negative).sum[1,2,3][4,1,1])",
     ),
+    "mean of an image of bytes": Case(
+        "Convolution(Subtract(Convert(x, destination_type=DType.F32), m), w)",
+        "x:u8[1,3,8,8] w[4,3,3,3] m[3,1,1]",
+        "Add(Convolution(Convert(x), w), (w * m.negative).sum[1,2,3][4,1,1])",
+    ),
     "shift before grouped": Case(
         "GroupConvolution(Add(x, b), w)",
         "x[1,4,8,8] w[2,3,2,3,3] b[4,1,1]",
@@ -196,6 +201,11 @@ KEPT = {
     "no constant": Case("Multiply(Convolution(x, w), x2)", "x[1,3,8,8] x2[4,1,1] w[4,3,3,3]", ""),
     "c / x": Case("Divide(c, Convolution(x, w))", CONV + "c[4,1,1]", ""),
     "c - x": Case("Subtract(c, x)", "x[2,3] c[3]", ""),
+    "dequantisation": Case(
+        "Convolution(Multiply(Subtract(Convert(Relu(x), destination_type=DType.F32), c), s), w)",
+        "x:u8[1,3,8,8] c[] s[] w[4,3,3,3]",
+        "",
+    ),
     "integers": Case("Multiply(Multiply(x, a), a)", "x:i32[2,3] a:i32[]", ""),
     "pad with ones": Case("Convolution(Pad(x, [0, 0, 1, 1], [0, 0, 1, 1], const(1.0)), w)", CONV, ""),
     "pad by reflection": Case("Convolution(Pad(x, [0, 0, 1, 1], [0, 0, 1, 1], pad_mode='reflect'), w)", CONV, ""),
@@ -262,6 +272,11 @@ COMPUTED = {
         "Add(x, Slice(w, [-3, 1], [99, 22], [1, 1], [0, 1]))",
         "x[3,21] w[50,40]",
         "Add(x, w.rows(0,47:50).rows(1,1:22))",
+    ),
+    "weights stored as bytes": Case(
+        "MatMul(x, Multiply(Subtract(Convert(const(w8), destination_type=DType.F32), const(2.0)), const(0.5)))",
+        "x[2,3]",
+        "MatMul(x, Multiply(Subtract(Convert([1,2,3]), 2), 0.5))",
     ),
     "every other row": Case(
         "Add(x, Slice(w, [0], [99], [2]))", "x[15,40] w[30,40]", "Add(x, Slice(w, [0], [99], [2]))"
