@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 
 from batchconv.errors import StorageError
 
@@ -56,6 +55,8 @@ def packaged(url: str) -> str:
     """The path of a `package://NAME/...` URL in the installed package (which is not imported); others as they are."""
     if not url.startswith(PACKAGE):
         return url
+    from importlib.util import find_spec
+
     name, _, rest = url.removeprefix(PACKAGE).partition("/")
     spec = find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
