@@ -107,14 +107,19 @@ def build(row: Row, inputs: tuple[Value, ...], attrs: Mapping[str, Attr], name: 
     """An Op of `row` with its outputs inferred; BadModel if inputs do not fit."""
     row.check_inputs(len(inputs))
     made = row.infer(inputs, attrs)
-    outputs = tuple(replace(o, shape=tagged(o.shape)) for o in (made if isinstance(made, tuple) else (made,)))
+    outputs = tuple([_tagged(o) for o in (made if isinstance(made, tuple) else (made,))])
     return Op(row.type, inputs, attrs, outputs, name, _origin.get())
+
+
+def _tagged(output: Output) -> Output:
+    shape = tagged(output.shape)
+    return output if shape is output.shape else Output(output.dtype, shape, output.names, output.known)
 
 
 def rebuilt(op: Op, inputs: tuple[Value, ...]) -> Op:
     """`op` on other inputs: shapes inferred anew where dtype, shape or knowledge of an input changed; names kept."""
     if all(_same(a, b) for a, b in zip(op.inputs, inputs, strict=True)):
-        return replace(op, inputs=inputs, cache={})
+        return op.on(inputs)
     fresh = build(TABLE[op.type], inputs, op.attrs)
     outputs = tuple(replace(new, names=old.names) for new, old in zip(fresh.outputs, op.outputs, strict=True))
     return replace(op, inputs=inputs, outputs=outputs, cache={})

@@ -26,7 +26,7 @@ def known_value(op: Op, uses: Uses) -> Replacement:
 
 
 def _decodes(op: Op) -> bool:
-    """True on the way from weights stored as bytes to real numbers: plugins know that pattern and run it in integers."""
+    """True on the way from weights stored as bytes to real numbers: plugins know that pattern."""
     while op.type in ("Multiply", "Subtract"):
         op = op.inputs[0].op
     return op.type == "Convert" and op.inputs[0].op.type == "Constant" and is_bytes(op.inputs[0])
@@ -67,6 +67,8 @@ def convert_constant(op: Op, uses: Uses) -> Replacement:
     weight, target = stored(op.inputs[0]), op.attrs["destination_type"]
     if weight is None or min(target.bits, weight.spec.dtype.bits) < 8:
         return None
+    if is_bytes(op.inputs[0]) and target.is_real:
+        return Declined("plugins know weights stored as bytes")
     if "rt_info" in op.attrs or (target.bits > weight.spec.dtype.bits and weight.spec.nbytes > KNOWN_LIMIT):
         return Declined("the weight would take more room")
     return constant(weight.then(Cast(target)))

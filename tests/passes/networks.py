@@ -47,11 +47,8 @@ def build(text: str, symbols: str, folder: str = "") -> Graph:
 
 def calls() -> dict[str, Any]:
     """Operation types as functions of values and lists, with defaults for what a test does not say."""
-    return {name: _call(Constructor(row)) for name, row in TABLE.items()} | {
-        "const": ops.const,
-        "DType": DType,
-        "w8": np.array([[1], [2], [3]], np.int8),
-    }
+    others = {"const": ops.const, "DType": DType, "w8": np.array([[1], [2], [3]], np.int8)}
+    return {name: _call(Constructor(row)) for name, row in TABLE.items()} | others
 
 
 def _call(make: Constructor) -> Any:
