@@ -372,3 +372,21 @@ def test_memory_is_foreseen(name: str, axis: int) -> None:
         tracemalloc.stop()
     assert made.tally["count"] == rows * 2048
     assert peak <= formats.memory(encoder, spec, rows) <= 12 * BLOCK
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", ["int4_sym", "int4_asym", "nf4"])
+def test_where_a_block_lies_in_memory_does_not_matter(name: str, axis: int) -> None:
+    w = weights((256, 1280), 5)
+    spec = Spec(DType.F32, w.shape)
+    encoder = Quantised(name, (axis,), 64, True)
+    expected = encoder.encode(w, spec).parts
+    for skip in (4, 12, 20):
+        room = np.empty(w.nbytes + 64, np.uint8)
+        moved = room[skip : skip + w.nbytes].view(np.float32).reshape(w.shape)
+        moved[:] = w
+        for start in range(0, 256, 64):
+            made = encoder.encode(moved[start : start + 64], spec).parts
+            for part, array in made.items():
+                rows = len(array)
+                np.testing.assert_array_equal(array, expected[part][start // 64 * rows : (start // 64 + 1) * rows])

@@ -244,6 +244,20 @@ def test_nameless_constants_get_names_and_integers_stay() -> None:
     assert [op.outputs[0].dtype.ir for op in made.graph.ops() if op.type == "Constant"] == ["bf16", "i64"]
 
 
+def test_halves_reach_into_bodies_and_leave_shapes_alone() -> None:
+    inner = chain(("inside", 64, 64))
+    x = ops.parameter("x", DType.F32, (1, 1, 64, 64))
+    scales = far("scales", 4096)
+    resized = Op("Interpolate", (x.value(), far("sizes", 4096), scales), {}, x.outputs, "resize")
+    loop = Op("Loop", (resized.value(),), {"body": inner, "port_map": ((0, 1), (2, 3))}, x.outputs, "loop")
+    made = compressed(Graph((x,), (ops.result(loop.value()),)), Compression("fp16"))
+    assert formats(made) == {"sizes": ("f32", -1), "scales": ("f32", -1), "inside": ("fp16", -1)}
+    body = named(made.graph)["loop"].attrs["body"]
+    assert named(body)["inside"].type == "Convert"
+    assert "inside" in [layer for _, layer in made.weights]
+    assert named(made.graph)["resize"].inputs[2].op.type == "Constant"
+
+
 def test_many_layers_are_planned_quickly() -> None:
     graph = chain(*((f"w{i}", 128, 128) for i in range(2000)))
     start = time.perf_counter()
