@@ -1,6 +1,7 @@
 """Every compression format: its formula (`FORMATS[name].formula`) and the encoder that computes it.
 
 An encoder takes blocks of rows and gives codes, scales and zero points of each block, whatever the blocks are.
+Without the scale search every format that NNCF 3.4 has gives NNCF's own bits (tests/test_nncf.py); it has no fp8_e5m2.
 """
 
 from __future__ import annotations
