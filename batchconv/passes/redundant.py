@@ -186,8 +186,9 @@ def padded_input(op: Op, uses: Uses) -> Replacement:
         return Declined("the Pad adds something else than zeros around the window axes")
     if op.attrs["auto_pad"] not in ("explicit", "valid"):
         return Declined("the layer pads by its input's size")
+    own = op.attrs if op.attrs["auto_pad"] == "explicit" else {}
     pads = {
-        name: tuple(map(sum, zip(op.attrs[name] or (0,) * len(more), more)))
+        name: tuple(map(sum, zip(own.get(name) or (0,) * len(more), more)))
         for name, more in (("pads_begin", begin.items[2:]), ("pads_end", end.items[2:]))
     }
     return build(TABLE[op.type], (inner.inputs[0], op.inputs[1]), {**op.attrs, **pads, "auto_pad": "explicit"}).value()

@@ -172,6 +172,11 @@ FOLDED = {
     "pad before conv": Case(
         "Convolution(Pad(x, [0, 0, 1, 2], [0, 0, 3, 0]), w, pads_begin=(1, 0))", CONV, "Convolution(x, w)"
     ),
+    "pad before valid conv": Case(
+        "Convolution(Pad(x, [0, 0, 1, 2], [0, 0, 3, 0]), w, auto_pad='valid', pads_end=(1, 1))",
+        CONV,
+        "Convolution(x, w)",
+    ),
 }
 
 KEPT = {
