@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from batchconv.engine.local import Bounds, Order, Outcome, Stopped
+from batchconv.engine.local import Bounds, Late, Order, Outcome, Stopped
 from batchconv.engine.plan import ModelPlan, Plan
 from batchconv.engine.tasks import Again, Bundles, Made
-from batchconv.errors import BatchconvError, ConversionError
+from batchconv.errors import BatchconvError, ConversionError, ResourceError
 
 PRIORITY = {"publish": 4, "abandon": 4, "convert": 3, "load": 2, "lay": 2, "sense": 1, "measure": 1, "write": 1}
 """Higher first: what ends a model, then small models, then what opens a large one up, then its parts."""
@@ -36,13 +36,13 @@ class Ticket:
 class Course:
     """One model on its way: feed it outcomes, submit the tickets it returns, until `ended`."""
 
-    def __init__(self, number: int, model: ModelPlan, plan: Plan, slots: int, bounds: Bounds, run: str) -> None:
-        self.number, self.model, self.plan, self.slots = number, model, plan, slots
-        self.bounds, self.run = bounds, run
+    def __init__(self, number: int, model: ModelPlan, plan: Plan, slots: int, run: str) -> None:
+        self.number, self.model, self.plan, self.slots, self.run = number, model, plan, slots, run
         self.error: BatchconvError | None = model.error
         self.made: Made | None = None
         self.ended = model.error is not None or not model.request.variants
         self.started = 0.0
+        self.worked = 0.0
         self.seconds = 0.0
         self.peak = 0
         self.tries = 1
@@ -60,7 +60,8 @@ class Course:
         return self.send(self.ticket("load", self.model.request, self.model.spool, self.slots))
 
     def ticket(self, task: str, *args: object, nbytes: int = 0) -> Ticket:
-        order = Order(task, args, self.bounds, self.run, self.plan.storage, inside=self.plan.inside)
+        bounds = Bounds(self.plan.limits.memory, None, self.model.threads)
+        order = Order(task, args, bounds, self.run, self.plan.storage, inside=self.plan.inside)
         order = replace(order, leaves=self.model.leaves if task in ("convert", "load", "lay") else ())
         return Ticket(self, order, nbytes, self.model.memory(task))
 
@@ -68,21 +69,24 @@ class Course:
         self.flying += len(tickets)
         return list(tickets)
 
-    def begun(self) -> None:
-        """A task of this model was submitted: its clock runs."""
+    def begin(self, ticket: Ticket) -> Order:
+        """What to submit for the ticket: the order, with what is left of the model's working time."""
         self.started = self.started or time.monotonic()
+        limit = self.plan.limits.seconds
+        left = None if limit is None else max(limit - self.worked, 0.01)
+        return replace(ticket.order, bounds=replace(ticket.order.bounds, seconds=left))
 
     def after(self, ticket: Ticket, outcome: Outcome) -> list[Ticket]:
         """The tasks that follow, now that this one ended so."""
         self.flying -= 1
         self.peak = max(self.peak, outcome.peak)
+        self.worked += outcome.seconds
         if ticket.order.task == "abandon":
             return self.end()
         if outcome.error is not None:
             return self.failed(ticket, outcome)
         if self.error is not None:
             return self.retreat()
-        self.seconds += outcome.seconds
         return self.follow(ticket.order.task, outcome.value)
 
     def follow(self, task: str, value: object) -> list[Ticket]:
@@ -119,10 +123,15 @@ class Course:
             order = replace(ticket.order, pause=BACKOFF * 2**ticket.tries)
             return self.send(replace(ticket, order=order, tries=ticket.tries + 1))
         if self.error is None:
-            error = outcome.error
+            error = self.worded(outcome.error)
             file = self.model.request.model.rstrip("/").rsplit("/", 1)[-1]
             self.error = error.at(model=file) if isinstance(error, ConversionError) else error
         return self.retreat()
+
+    def worded(self, error: BatchconvError | None) -> BatchconvError | None:
+        """The error; where time ran out, that of the whole model."""
+        limit = self.plan.limits.seconds
+        return ResourceError(f"took longer than the limit of {limit:g} s") if isinstance(error, Late) else error
 
     def retreat(self) -> list[Ticket]:
         """Once no task of a failed model runs any more, what it left is removed."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,13 +18,13 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed
 from distributed.scheduler import KilledWorker
 
 from batchconv.engine import local
 from batchconv.engine import plan as planning
 from batchconv.engine.course import Course, Ticket
-from batchconv.engine.local import Bounds, Lost, Outcome
+from batchconv.engine.local import Lost, Outcome
 from batchconv.engine.plan import Plan
 from batchconv.errors import BatchconvError, InternalError, ResourceError
 
@@ -68,12 +70,24 @@ def cluster(workers: int, scheduler: str | None, inside: bool) -> Iterator[Clien
                 n_workers=1 if inside else workers,
                 threads_per_worker=workers if inside else 1,
                 processes=not inside,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # None is a warning where port 8787 is taken
+                scheduler_kwargs={"dashboard": False},
                 silence_logs=logging.CRITICAL,
             ) as made,
             Client(made) as client,
         ):
+            if not inside:
+                client.register_plugin(Undisturbed())
             yield client
+
+
+class Undisturbed(WorkerPlugin):
+    """Workers on this machine leave Ctrl-C, which the terminal sends to them too, to the driver."""
+
+    name = "undisturbed"
+
+    def setup(self, worker: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _connected(scheduler: str) -> Client:
@@ -90,7 +104,7 @@ def run(
 ) -> list[Course]:
     """Every model of the plan has ended: converted, or with the error that says why not. One course a model."""
     if not planning.waiting(plan.models):
-        return [Course(number, model, plan, 1, Bounds(), "") for number, model in enumerate(plan.models)]
+        return [Course(number, model, plan, 1, "") for number, model in enumerate(plan.models)]
     with cluster(workers, scheduler, plan.inside) as client:
         driver = Driver(client, plan, fail_fast, watcher)
         try:
@@ -112,10 +126,7 @@ class Driver:
         self.refresh()
         self.room = self.smallest_room()
         plan = planning.admit(plan, plan.limits.memory or self.room)
-        bounds = Bounds(plan.limits.memory, plan.limits.seconds, plan.threads)
-        self.courses = [
-            Course(number, model, plan, self.slots, bounds, self.run) for number, model in enumerate(plan.models)
-        ]
+        self.courses = [Course(number, model, plan, self.slots, self.run) for number, model in enumerate(plan.models)]
         self.halted = False
         self.waiting: list[tuple[int, int, int, Ticket]] = []
         self.order = itertools.count()
@@ -145,10 +156,9 @@ class Driver:
         self.refresh()
         while self.waiting and len(self.flying) < self.slots:
             ticket = heapq.heappop(self.waiting)[-1]
-            ticket.course.begun()
             key = f"{ticket.order.task}-{uuid.uuid4().hex}"
             future = self.client.submit(
-                local.perform, ticket.order, key=key, priority=ticket.priority, pure=False, retries=0
+                local.perform, ticket.course.begin(ticket), key=key, priority=ticket.priority, pure=False, retries=0
             )
             self.flying[future] = ticket
             self.completed.add(future)
@@ -178,9 +188,10 @@ class Driver:
         """No child of this run lives, and nothing half-written is left; what had not ended is `Stopped`."""
         self.halted = True
         self.waiting.clear()
-        with suppress(OSError, TimeoutError):
-            self.client.run(local.stop, self.run, wait=True)
         until = time.monotonic() + PATIENCE
+        spread = threading.Thread(target=self.client.run, args=(local.stop, self.run), daemon=True)
+        spread.start()
+        spread.join(PATIENCE)
         while self.flying and time.monotonic() < until:
             for future in [future for future in self.flying if future.done()]:
                 del self.flying[future]

@@ -34,12 +34,22 @@ TICK = 0.1
 TAIL = 4096
 """Bytes of a child's standard error that are kept."""
 
+STARVED = (b"MemoryError", b"bad_alloc", b"OpenBLAS error: Memory", b"failed to map segment", b"Cannot allocate memory")
+"""What a process says that dies of the memory limit where Python cannot raise MemoryError."""
+
+RESERVED, STACK = 32 << 20, 10 << 20
+"""Bytes that a child has reserved but never touches: OpenBLAS's buffer, and each thread's stack and arena."""
+
 SERVED = 100
 """Tasks after which a child is replaced, whatever it has piled up."""
 
 
 class Lost(ResourceError):
     """A child was killed from outside: another try may succeed."""
+
+
+class Late(ResourceError):
+    """The time of an order was over before it ended."""
 
 
 class Stopped(BatchconvError):
@@ -143,7 +153,7 @@ def stop(run: str) -> None:
 
 # ---- children
 
-_idle: dict[Bounds, list[Child]] = {}
+_idle: dict[tuple[int | None, int], list[Child]] = {}
 _lock = threading.Lock()
 
 
@@ -168,9 +178,9 @@ def sweep(order: Order) -> None:
 
 @contextmanager
 def _lent(bounds: Bounds) -> Iterator[Child]:
-    """A child with those bounds, kept for the next order if this one ends well, dead otherwise."""
+    """A child with that memory and those threads, kept for the next order if this one ends well, dead otherwise."""
     with _lock:
-        waiting = _idle.setdefault(bounds, [])
+        waiting = _idle.setdefault((bounds.memory, bounds.threads), [])
         child = waiting.pop() if waiting else None
     if child is None or child.process.poll() is not None:
         child = Child(bounds)
@@ -183,7 +193,7 @@ def _lent(bounds: Bounds) -> Iterator[Child]:
         child.end()
         return
     with _lock:
-        _idle[bounds].append(child)
+        _idle[bounds.memory, bounds.threads].append(child)
 
 
 def close() -> None:
@@ -203,9 +213,10 @@ class Child:
         self.served = 0
         self.tail = b""
         self.results, write = os.pipe()
+        memory = bounds.memory + RESERVED + bounds.threads * STACK if bounds.memory else 0
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "batchconv.engine.child", str(write), str(bounds.memory or 0)],
+                [sys.executable, "-m", "batchconv.engine.child", str(write), str(memory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -252,7 +263,7 @@ class Child:
             elif stopped.is_set():
                 raise Stopped("the run was stopped")
             if time.monotonic() > limit:
-                raise ResourceError(f"took longer than the limit of {seconds:g} s")
+                raise Late(f"took longer than the limit of {seconds:g} s")
         raise InternalError("the child's pipes ended")
 
     def arriving(self) -> Iterator[tuple[str, bytes]]:
@@ -277,7 +288,7 @@ class Child:
         code = self.process.poll()
         self.drain()
         last = self.tail.decode(errors="replace").strip().rpartition("\n")[2]
-        if b"MemoryError" in self.tail or b"bad_alloc" in self.tail:
+        if any(words in self.tail for words in STARVED):
             return ResourceError(f"out of memory{_limit(self.bounds)}")
         if code is None or code >= 0:
             return InternalError(f"the conversion process ended with exit code {code}: {last}")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 LARGE = 64 << 20
 """Source bytes from which a model is cut into tasks."""
 
+READING = 512 << 20
+"""Memory that reading headers may use, however little a task may: what is too large is refused by its numbers."""
+
 PART = 32 << 20
 """Source bytes in a part, about."""
 
@@ -97,7 +100,8 @@ def make(manifest: Manifest, threads: int, at_once: int) -> Plan:
     """The plan of `manifest`, `at_once` models' headers read at a time, in processes of their own."""
     urls = [manifest.output, *(entry.model for entry in manifest.entries)]
     inside = any(url.startswith("memory://") for url in urls)
-    bounds = local.Bounds(manifest.limits.memory, manifest.limits.seconds, threads)
+    limit = manifest.limits.memory and max(manifest.limits.memory, READING)
+    bounds = local.Bounds(limit, manifest.limits.seconds, threads)
     ask = partial(local.Order, bounds=bounds, storage=manifest.storage, inside=inside)
     with ThreadPoolExecutor(at_once) as pool:
         models = tuple(pool.map(lambda entry: plan_model(manifest, entry, ask, inside, threads), manifest.entries))
@@ -172,17 +176,19 @@ def options(variant: Variant) -> dict[str, Any]:
 
 
 def admit(plan: Plan, room: int | None) -> Plan:
-    """The plan for workers with `room` bytes a task: models that do not fit whole are cut into tasks, or refused."""
+    """The plan for workers with `room` bytes a task: models that do not fit get fewer threads, or are refused."""
     return plan if not room else replace(plan, models=tuple(fitted(model, room) for model in plan.models))
 
 
 def fitted(model: ModelPlan, room: int) -> ModelPlan:
-    if model.header is None or model.error or model.peak <= room:
+    """The model with as many threads as fit in `room`; with an error if not even one does."""
+    if model.header is None or model.error:
         return model
-    cut = replace(model, large=True)
-    if cut.peak <= room and not model.large:
-        return cut
-    need, have = cut.peak / 2**20, room / 2**20
+    tiers = (replace(model, threads=threads) for threads in range(model.threads, 0, -1))
+    found = next((tier for tier in tiers if tier.peak <= room), None)
+    if found:
+        return found
+    need, have = replace(model, threads=1).peak / 2**20, room / 2**20
     error = ResourceError(f"needs about {need:,.0f} MiB a task, but a worker has {have:,.0f} MiB")
     return replace(model, error=located(error, model.request))
 

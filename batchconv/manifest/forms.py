@@ -222,7 +222,7 @@ class ModelForm(DefaultsForm):
 
 
 class EngineForm(Form):
-    """Limits of the run; `memory` and `time` are those of one task (default: what the worker has; none)."""
+    """Limits of the run: `memory` of a task (default: what its worker has), working `time` of a model (none)."""
 
     memory: _Size = None
     time: _Time = None

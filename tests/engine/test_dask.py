@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -27,8 +28,8 @@ from batchconv.engine import plan as planning
 from batchconv.engine.course import Course, Ticket
 from batchconv.engine.local import Outcome
 
-BIG = 2048
-"""Rows of the matrices of the large model: 16 MiB each."""
+BIG = 3328
+"""Rows of the matrices of the large model: 42 MiB each, two parts."""
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +37,17 @@ def scheduler() -> Iterator[str]:
     """The address of two worker processes."""
     with (
         dask.config.set({**engine.SETTINGS, "distributed.admin.large-graph-warning-threshold": "16kB"}),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=60) as made,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
+        ) as made,
     ):
         yield made.scheduler_address
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of 96 MiB, of which one weight does not fit float16."""
-    return nets.chain(tmp_path_factory.mktemp("large") / "large.onnx", 6, BIG, 1, loud=True)
+    """A model of two weights, of which one does not fit float16."""
+    return nets.chain(tmp_path_factory.mktemp("large") / "large.onnx", 2, BIG, 1, loud=True)
 
 
 class Watch:
@@ -159,7 +162,8 @@ def test_small_models_do_not_wait_behind_a_large_one(
     nets.zoo(tmp_path / "small", 6)
     path = nets.manifest(tmp_path, {"model": str(large), "precisions": ["fp32"]}, {"model": "small/*.onnx"})
     begun: list[str] = []
-    monkeypatch.setattr(Course, "begun", lambda self: begun.append(self.model.name))
+    begin = Course.begin
+    monkeypatch.setattr(Course, "begin", lambda self, t: begun.append(self.model.name) or begin(self, t))
     courses = carried_out(path, scheduler)
     assert all(course.error is None for course in courses)
     assert set(begun[:6]) == {f"net{i:02}" for i in range(6)}
@@ -212,13 +216,24 @@ def test_fail_fast_stops_the_others_and_leaves_nothing_half_written(
     assert not nets.artifacts(tmp_path / "out")
 
 
-def test_limits_of_time_and_memory_end_a_model_alone(tmp_path: Path, scheduler: str) -> None:
-    nets.zoo(tmp_path, 2)
+def test_what_does_not_fit_in_memory_is_refused_before_it_runs(tmp_path: Path, scheduler: str) -> None:
+    nets.zoo(tmp_path, 1)
     path = nets.manifest(tmp_path, {"model": "*.onnx"}, engine={"memory": "20 MiB"})
-    errors = [row.error for row in session.carry_out(path, scheduler=scheduler).rows]
-    assert errors[0].startswith("net00.onnx: ")
-    assert "MiB" in errors[0]
-    assert "\n" not in "".join(errors)
+    (row,) = session.carry_out(path, scheduler=scheduler).rows
+    assert re.fullmatch(r"net00.onnx: needs about \d+ MiB a task, but a worker has 20 MiB", row.error)
+    text, code = session.plan(path)
+    assert row.error in text
+    assert code == 1
+
+
+def test_a_model_that_takes_too_long_ends_alone(tmp_path: Path, scheduler: str, large: Path) -> None:
+    nets.zoo(tmp_path, 1)
+    models = [{"model": str(large), "precisions": ["nf4", "int4_sym"]}, {"model": "*.onnx"}]
+    path = nets.manifest(tmp_path, *models, engine={"time": 0.7})
+    slow, _, fast = session.carry_out(path, scheduler=scheduler).rows
+    assert slow.error == "large.onnx: took longer than the limit of 0.7 s"
+    assert fast.state == "done"
+    assert nets.leftovers(tmp_path) == []
 
 
 def test_a_failure_that_may_pass_is_tried_again(
