@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from batchconv import ops
 from batchconv.errors import BadModel, ConversionError, InternalError, Unsupported
-from batchconv.graph import Graph, Op, Value
+from batchconv.graph import Graph, Op, Value, ordered
 from batchconv.opset import origin
 from batchconv.rewrite import rename
 from batchconv.shape import Shape, text
@@ -227,6 +227,18 @@ def _translate(model: Model, registry: Registry, inputs: Sequence[Input], output
     return walk.graph(wanted, outputs)
 
 
+def producers(nodes: Sequence[Node]) -> dict[str, Node]:
+    """tensor -> the node that makes it; BadModel if two do."""
+    made: dict[str, Node] = {}
+    for node in nodes:
+        for name in node.outputs:
+            if name in made:
+                raise BadModel(f"tensor '{name}' is made by node '{made[name].label}' too", node=node.label, op=node.op)
+            if name:
+                made[name] = node
+    return made
+
+
 class Walk:
     """One translation under way: tensors made so far, and names waiting for values that translators passed through."""
 
@@ -237,7 +249,8 @@ class Walk:
         self.parameters: list[Op] = []
         self.names: dict[Value, list[str]] = {}
         self.bound: set[Value] = set()
-        self.producer = {name: node for node in model.nodes for name in node.outputs if name}
+        self.producer = producers(model.nodes)
+        self.cut = False
         self.by_node = {node.name: node for node in reversed(model.nodes) if node.name}
 
     def tensor(self, name: str) -> str:
@@ -254,6 +267,7 @@ class Walk:
     def feed(self, asked: Sequence[Input]) -> None:
         """Parameters for the declared inputs, as overridden, and for the tensors where the graph is cut."""
         overrides = {self.tensor(i.name): i for i in asked}
+        self.cut = not overrides.keys() <= {declared.name for declared in self.model.inputs}
         for declared in self.model.inputs:
             self.enter(declared.name, declared, overrides.pop(declared.name, None))
         for name, cut in overrides.items():
@@ -342,7 +356,10 @@ class Walk:
             self.bound.add(self.values[name])
 
     def graph(self, wanted: Sequence[str], asked: Sequence[str]) -> Graph:
-        """Results for the wanted tensors, in order; Parameters that nothing reads stay, as the file declares them."""
+        """Results for the wanted tensors, in order; Parameters as the file declares them, read or not.
+
+        Where the graph was cut, inputs of what was cut off go with it.
+        """
         results = []
         for name, alias in zip(wanted, asked or wanted, strict=True):
             value = self.value(name)
@@ -351,7 +368,11 @@ class Walk:
             if alias != name:
                 self.names.setdefault(value, []).append(alias)
             results.append(ops.result(value, alias))
-        return rename(Graph(tuple(self.parameters), tuple(results), self.model.name), self.names)
+        parameters = self.parameters
+        if self.cut or asked:
+            reached = set(ordered(results))
+            parameters = [op for op in parameters if op in reached]
+        return rename(Graph(tuple(parameters), tuple(results), self.model.name), self.names)
 
 
 def frozen(name: str, dtype: DType, shape: Shape, value: Array) -> Value:

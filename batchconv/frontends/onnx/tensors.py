@@ -170,15 +170,17 @@ class Folder:
     def __init__(self, model_url: str) -> None:
         self.url = model_url.rpartition("/")[0] if "/" in model_url else ""
         self.sizes: dict[str, int] = {}
+        self.places: dict[str, str] = {}
 
     def weight(self, spec: Spec, entry: dict[str, str]) -> Weight:
         """The recipe of a tensor of `spec` stored where `entry` (location, offset, length) says."""
         location = entry.get("location", "")
         offset = _number(entry, "offset", 0)
         length = _number(entry, "length", spec.nbytes)
-        url = self.inside(location)
-        if url not in self.sizes:
-            self.sizes[url] = self.size(url, location)
+        if location not in self.places:
+            self.places[location] = self.inside(location)
+            self.sizes[self.places[location]] = self.size(self.places[location], location)
+        url = self.places[location]
         if length != spec.nbytes:
             raise BadModel(f"{spec} needs {spec.nbytes} bytes, its external data has {length}")
         if offset + length > self.sizes[url]:
