@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchconv import cli, manifest
+from batchconv import cli, manifest, storage
 from batchconv.errors import ManifestError
 from batchconv.manifest import Entry, Limits, Manifest, forms
 from batchconv.quantize import Compression
@@ -233,6 +233,21 @@ def test_aliases_that_multiply_cost_nothing(write: Write) -> None:
         f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi")
     )
     assert len(faults(write(body + "models: *i"))) > 1
+
+
+def test_storage_options_are_names_of_environment_variables(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "output: o\nmodels: [{model: a.onnx}]\nstorage:\n  s3:\n    key: MY_KEY\n    secret: %s"
+    monkeypatch.setenv("MY_KEY", "k")
+    monkeypatch.delenv("MY_SECRET", raising=False)
+    assert faults(write(body % "MY_SECRET")) == [
+        "line 6: storage.s3.secret: the environment variable MY_SECRET is not set"
+    ]
+    assert faults(write(body % "wJalr/XUtn+FEMI")) == [
+        "line 6: storage.s3.secret: the name of an environment variable is wanted, not a value"
+    ]
+    monkeypatch.setenv("MY_SECRET", "s")
+    assert manifest.load(write(body % "$MY_SECRET")).storage == {"s3": {"key": "$MY_KEY", "secret": "$MY_SECRET"}}
+    storage.configure({})
 
 
 def test_the_published_schema_is_current() -> None:

@@ -115,12 +115,9 @@ def transient(error: BatchconvError) -> bool:
 
 def inside(order: Order) -> tuple[Any, int]:
     """(value, peak memory) of the order carried out in this very process; only our errors come out."""
-    from batchconv import storage
-
     task = order.task if ":" in order.task else f"batchconv.engine.tasks:{order.task}"
     try:
-        if order.storage:
-            storage.configure(order.storage)
+        configure(order.storage)
         return pkgutil.resolve_name(task)(*order.args, threads=order.bounds.threads), 0
     except BatchconvError:
         raise
@@ -128,6 +125,19 @@ def inside(order: Order) -> tuple[Any, int]:
         raise ResourceError("out of memory") from None
     except Exception as error:
         raise InternalError(f"{type(error).__name__}: {error}", where=origin_of(error)) from error
+
+
+_configured: Mapping[str, Mapping[str, str]] = {}
+
+
+def configure(options: Mapping[str, Mapping[str, str]]) -> None:
+    """The storage options are in force; connections made with the same ones are kept."""
+    global _configured
+    if options != _configured:
+        from batchconv import storage
+
+        storage.configure(options)
+        _configured = options
 
 
 def origin_of(error: BaseException) -> str:
@@ -171,7 +181,7 @@ def sweep(order: Order) -> None:
     from batchconv import storage
 
     with suppress(BatchconvError):
-        storage.configure(order.storage)
+        configure(order.storage)
         for url in order.leaves:
             storage.abort(storage.begin(url, 0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,6 +153,21 @@ _FolderField: TypeAlias = Annotated[Any, Reads(_folder, {"type": "string", "patt
 _NameField: TypeAlias = Annotated[Any, Reads(named, {"type": "string", "pattern": f"^{NAME.pattern}$"})]
 
 
+def _variable(value: Any) -> str:
+    """`$NAME`, as storage spells an environment variable."""
+    name = str(value).removeprefix("$")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("the name of an environment variable is wanted, not a value")
+    if name not in os.environ:
+        raise ValueError(f"the environment variable {name} is not set")
+    return "$" + name
+
+
+_VariableField: TypeAlias = Annotated[
+    Any, Reads(_variable, {"type": "string", "pattern": r"^\$?[A-Za-z_][A-Za-z0-9_]*$", "examples": ["MY_S3_KEY"]})
+]
+
+
 def _kind(value: Any) -> str:
     """Which form of a field that has two is given."""
     return "mapping" if isinstance(value, dict) else "plain"
@@ -231,17 +247,22 @@ class EngineForm(Form):
     threads: int | None = Field(default=None, ge=1)
 
 
-class ManifestForm(Form):
+class StorageForm(Form):
+    """The part of a manifest that says how stores are reached."""
+
+    storage: dict[str, dict[str, _VariableField]] = Field(
+        default_factory=dict,
+        description="Options of each URL protocol by NAME of the environment variable that holds the value.",
+        examples=[{"s3": {"key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "endpoint_url": "S3_URL"}}],
+    )
+
+
+class ManifestForm(StorageForm):
     """A manifest of batchconv."""
 
     models: list[ModelForm] = Field(min_length=1)
     output: str = Field(min_length=1, description="Folder or URL (s3://..., memory://...); relative to the manifest.")
     defaults: DefaultsForm = DefaultsForm()
-    storage: dict[str, dict[str, str]] = Field(
-        default_factory=dict,
-        description="Options of each URL protocol by NAME of the environment variable that holds the value.",
-        examples=[{"s3": {"key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "endpoint_url": "S3_URL"}}],
-    )
     engine: EngineForm = EngineForm()
 
 

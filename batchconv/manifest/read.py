@@ -52,23 +52,21 @@ class Resolver:
         self.path = path
         self.faults = faults
         self.data = data if isinstance(data, dict) else {}
-        self.defaults = _sound(forms.DefaultsForm, self.data.get("defaults", {})) or forms.DefaultsForm()
+        self.defaults = sound(forms.DefaultsForm, self.data.get("defaults", {})) or forms.DefaultsForm()
         self.first: dict[str, int] = {}
         self.configure()
 
     def configure(self) -> None:
-        try:
-            options = self.data.get("storage")
-            if isinstance(options, dict) and all(isinstance(o, dict) for o in options.values()):
-                storage.configure(options)
-        except BatchconvError as error:
-            self.faults.add(("storage",), str(error))
+        """The storage options are in force, so that globs can be looked up."""
+        options = sound(forms.StorageForm, {"storage": self.data.get("storage", {})})
+        if options is not None and options.storage:
+            storage.configure(options.storage)
 
     def entries(self) -> Iterator[Entry]:
         """The entries in order, globs expanded."""
         models = self.data.get("models")
         for index, raw in enumerate(models if isinstance(models, list) else ()):
-            entry = _sound(forms.ModelForm, raw)
+            entry = sound(forms.ModelForm, raw)
             if entry is not None:
                 yield from self.expanded(index, entry)
 
@@ -133,7 +131,7 @@ class Resolver:
             yield precision
 
 
-def _sound(kind: Any, raw: Any) -> Any:
+def sound(kind: Any, raw: Any) -> Any:
     """`raw` validated alone, or None (its faults are known already)."""
     try:
         return kind.model_validate(raw)

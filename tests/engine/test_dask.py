@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import re
@@ -270,6 +271,54 @@ def test_memory_as_a_target_is_served_in_this_process(tmp_path: Path) -> None:
     assert len(made) == 10
     assert store.cat("batchconv-engine/net00/FP16/net00.xml").startswith(b"<?xml")
     store.rm("batchconv-engine", recursive=True)
+
+
+def test_a_store_is_reached_from_every_worker(
+    tmp_path: Path, large: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 by the names of environment variables: a large model in parts, a small one whole, and nothing left open."""
+    from batchconv.storage import remote
+
+    nets.zoo(tmp_path, 1)
+    options = {"s3": {"key": "BC_KEY", "secret": "BC_SECRET", "endpoint_url": "BC_URL"}}
+    models = [{"model": str(large), "precisions": ["fp32", "int8_asym"]}, {"model": "net00.onnx"}]
+    path = nets.manifest(tmp_path, *models, storage=options, output=f"s3://{s3}/zoo")
+    courses = carried_out(path, None)
+    assert [str(course.error) for course in courses if course.error] == []
+    system, _ = remote.filesystem(f"s3://{s3}/x")
+    stored = sorted(key.removeprefix(f"{s3}/zoo/") for key in system.find(f"{s3}/zoo", withdirs=False))
+    names = [
+        f"{stem}.{end}" for stem in ("large/FP32/large", "large/INT8_ASYM/large") for end in ("bin", "json", "xml")
+    ]
+    assert stored == [*names, *(f"net00/FP16/net00.{end}" for end in ("bin", "json", "xml"))]
+    assert not system.call_s3("list_multipart_uploads", Bucket=s3).get("Uploads", [])
+    request = courses[0].model.request
+    alone = tuple(replace(v, xml=str(tmp_path / v.compression.mode / "large.xml")) for v in request.variants)
+    convert.convert(replace(request, variants=alone), 2)
+    for here, there in zip(alone, request.variants):
+        assert Path(here.bin).read_bytes() == system.cat(there.bin)
+    assert set(states(session.carry_out(path)).values()) == {"skipped"}
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of an S3 server in this process, reached by the environment variables BC_*."""
+    server = pytest.importorskip("moto.server")
+    from batchconv import storage
+    from batchconv.storage import remote
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    for name, value in (("BC_KEY", "k"), ("BC_SECRET", "s"), ("BC_URL", f"http://{host}:{port}")):
+        monkeypatch.setenv(name, value)
+    storage.configure({"s3": {"key": "$BC_KEY", "secret": "$BC_SECRET", "endpoint_url": "$BC_URL"}})
+    remote.filesystem("s3://engine/x")[0].call_s3("create_bucket", Bucket="engine")
+    yield "engine"
+    storage.configure({})
+    local.configure({})
+    running.stop()
 
 
 def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
