@@ -87,7 +87,7 @@ def tensor(source: Source, value: Any, at: int, folder: Folder) -> tuple[str, We
     try:
         spec = spec_of(code, dims)
         if outside is not None:
-            return name, folder.weight(spec, entries(source, outside))
+            return name, folder.weight(spec, entries(source, outside, folder.entries))
         return name, stored(spec, kind, _joined(loose, kind) if loose else data, where, bool(loose))
     except (BadModel, Unsupported) as error:
         raise type(error)(f"tensor '{name}': {error.message}") from None
@@ -155,13 +155,21 @@ def _wire(number: int) -> bytes:
     return bytes(out)
 
 
-def entries(source: Source, items: list[tuple[Any, int]]) -> dict[str, str]:
-    """The key-value pairs of `external_data`."""
+def entries(source: Source, items: list[tuple[Any, int]], known: dict[Any, tuple[str, str]]) -> dict[str, str]:
+    """The key-value pairs of `external_data`; `known`: the locations met before, by their bytes (mostly one)."""
     pairs = {}
     for value, at in items:
-        pair = {number: source.text(item, start) for number, _, item, start in source.within(value, at)}
-        pairs[pair.get(1, "")] = pair.get(2, "")
+        key, text = known.get(value) or entry(source, value, at)
+        if key == "location":
+            known[value] = key, text
+        pairs[key] = text
     return pairs
+
+
+def entry(source: Source, value: Any, at: int) -> tuple[str, str]:
+    """One key and its value (StringStringEntryProto)."""
+    pair = {number: source.text(item, start) for number, _, item, start in source.within(value, at)}
+    return pair.get(1, ""), pair.get(2, "")
 
 
 class Folder:
@@ -171,6 +179,7 @@ class Folder:
         self.url = model_url.rpartition("/")[0] if "/" in model_url else ""
         self.sizes: dict[str, int] = {}
         self.places: dict[str, str] = {}
+        self.entries: dict[Any, tuple[str, str]] = {}
 
     def weight(self, spec: Spec, entry: dict[str, str]) -> Weight:
         """The recipe of a tensor of `spec` stored where `entry` (location, offset, length) says."""
