@@ -11,6 +11,7 @@ import os
 from batchconv import storage
 from batchconv.convert import Request, Variant
 from batchconv.engine.header import Header
+from batchconv.formats import FORMATS
 
 PROCESS = 42 << 20
 """A child with numpy and our modules, before any model."""
@@ -30,20 +31,36 @@ SCRATCH = 6 << 20
 SCATTERED = 32 << 20
 """Blocks of a weight that is read across its rows (`ir.layout.SCATTERED`): two of them and half of what follows."""
 
-PART = 64 << 20
-"""A part that a thread holds until an object store has it."""
+REMOTE = 44 << 20
+"""What reaching a store takes: fsspec, s3fs, botocore and their connections."""
+
+PART = 32 << 20
+"""Bytes of the largest artifact in a part; a thread holds them until an object store has them."""
+
+PARTS = 9_000
+"""Parts beyond which they grow instead (`ir.cut`)."""
 
 
 def foreseen(task: str, header: Header, request: Request, threads: int) -> int:
     """Bytes that one task of that kind will hold at most."""
-    work = threads * (scratch(header, request) + held(request))
+    base = PROCESS + (REMOTE if remote(header, request) else 0)
     if task == "survey":
-        return PROCESS + header.nodes * NODE + header.weights * NODE
+        return base + header.nodes * NODE + header.weights * NODE
     if task in ("load", "lay"):
-        return PROCESS + 2 * model(header, request)
-    if task in ("sense", "measure", "write"):
-        return PROCESS + work
-    return PROCESS + work + model(header, request) * (2 if task == "publish" else 1)
+        return base + 2 * model(header, request)
+    work = threads * scratch(header, request)
+    if task in ("sense", "measure"):
+        return base + work
+    work += threads * held(header, request)
+    if task == "write":
+        return base + work
+    return base + work + model(header, request) * (2 if task == "publish" else 1)
+
+
+def remote(header: Header, request: Request) -> bool:
+    """True if the source or a target lies in a store."""
+    urls = [url for url, _ in header.sources] + [variant.xml for variant in request.variants]
+    return not all(map(storage.is_local, urls))
 
 
 def model(header: Header, request: Request) -> int:
@@ -59,17 +76,25 @@ def recipe(variant: Variant) -> int:
 
 
 def scratch(header: Header, request: Request) -> int:
-    """Blocks of one thread."""
+    """Blocks of one thread; those from a store are larger."""
+    least = SCRATCH if all(storage.is_local(url) for url, _ in header.sources) else 4 * SCRATCH
     if not header.scattered:
-        return SCRATCH
+        return least
     block = min(SCATTERED, header.largest)
     extra = {PLAIN: 0, HALF: block // 2, SCALED: block * 5 // 4}[max(map(recipe, request.variants), default=0)]
-    return SCRATCH + 2 * block + extra
+    return least + 2 * block + extra
 
 
-def held(request: Request) -> int:
+def held(header: Header, request: Request) -> int:
     """What the parts of one thread hold back until a store has them (files hold nothing back)."""
-    return PART if any(not storage.is_local(variant.bin) for variant in request.variants) else 0
+    part = min(max(PART, header.stored // PARTS), header.stored)
+    return sum(int(1.1 * part * share(variant)) for variant in request.variants if not storage.is_local(variant.xml))
+
+
+def share(variant: Variant) -> float:
+    """Bytes of the artifact for each byte of a float32 source."""
+    mode = variant.compression.mode
+    return 1.0 if mode == "fp32" else FORMATS[mode].bits / 32 + 0.05
 
 
 def cores() -> int:

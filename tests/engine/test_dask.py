@@ -131,10 +131,12 @@ def test_a_large_model_is_cut_into_tasks_and_gives_the_same_bytes(
     nets.zoo(tmp_path / "small", 3)
     path = nets.manifest(tmp_path, {"model": str(large), "precisions": precisions}, {"model": "small/*.onnx"})
     sent: list[tuple[str, int, int]] = []
+    held: list[tuple[str, int, int]] = []
     settle = engine.Driver.settle
 
     def recording(self: engine.Driver, ticket: Ticket, outcome: Outcome) -> None:
         sent.append((ticket.order.task, len(pickle.dumps(ticket.order)), len(pickle.dumps(outcome))))
+        held.append((ticket.order.task, outcome.peak, ticket.memory))
         settle(self, ticket, outcome)
 
     monkeypatch.setattr(engine.Driver, "settle", recording)
@@ -145,6 +147,7 @@ def test_a_large_model_is_cut_into_tasks_and_gives_the_same_bytes(
     assert tasks.count("write") >= 4
     assert max(order for _, order, _ in sent) < 4096
     assert max(outcome for _, _, outcome in sent) < 2048
+    assert [each for each in held if not each[1] <= each[2] <= 2 * each[1]] == []
     assert watch.nbytes >= large.stat().st_size
     assert nets.leftovers(tmp_path) == []
 
