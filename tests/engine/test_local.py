@@ -75,7 +75,7 @@ def test_peak_memory_is_of_this_order_alone() -> None:
         ("crash", ResourceError, "the conversion process crashed (SIGSEGV)", False),
         ("killed", Lost, "killed from outside (SIGKILL", True),
         ("leave", InternalError, "ended with exit code 3: I have had enough", False),
-        ("unpicklable", InternalError, "pickle", False),
+        ("unpicklable", InternalError, "the result does not travel", False),
         ("no_such_task", InternalError, "no_such_task", False),
     ],
 )

@@ -225,7 +225,18 @@ def compare(tmp_path: Path, model: Any, feeds: Mapping[str, Any], tolerance: flo
         assert close(got, want, tolerance), f"{got}\n{want}"
 
 
-@pytest.mark.parametrize(("opset", "made", "feeds", "weights"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+RECENT = {"reduce nothing", "attention"}
+"""What onnxruntime before 1.24 (the last for Python 3.10 is 1.23) refuses or computes otherwise."""
+
+
+def is_old(case: str) -> bool:
+    return case in RECENT and tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 24)
+
+
+@pytest.mark.parametrize(
+    ("opset", "made", "feeds", "weights"),
+    [pytest.param(*c[1:], id=c[0], marks=pytest.mark.skipif(is_old(c[0]), reason="onnxruntime < 1.24")) for c in CASES],
+)
 def test_against_onnxruntime(
     tmp_path: Path, opset: int, made: Any, feeds: Mapping[str, Any], weights: Mapping[str, Any]
 ) -> None:
