@@ -15,7 +15,7 @@ from batchconv.tensor import DType, Spec
 
 __all__ = ["CB4", "FORMATS", "Format", "Half", "Quantised", "fits_f16", "memory", "verdict"]
 
-_SCRATCH = 42
+_SCRATCH = 28
 """Bytes of scratch for each element of a tile, at most: float32 copies, counts, numpy's own index buffers."""
 
 

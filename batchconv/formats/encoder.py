@@ -130,7 +130,6 @@ class _Run:
         """Scales, codes and errors of one tile."""
         x = single(self.view[tile])
         at = (tile[0], slice(None), tile[2])
-        levels = scratch("levels", x.shape)
         zero = None if self.zero is None else self.zero[at]
         if not self.fitted:
             low, high = extremes(x)
@@ -138,9 +137,15 @@ class _Run:
             if zero is not None and fresh is not None:
                 zero[:] = fresh
             if self.encoder.search and self.rule.shrink:
-                self.scale[at] = searched(self.rule, x, self.scale[at], zero, levels)
-        scale = self.scale[at]
-        self.rule.round(x, scale, zero, levels, self.codes[tile])
+                self.scale[at], error, square = searched(self.rule, x, self.scale[at], zero, self.codes[tile])
+                self.error, self.square = self.error + error, self.square + square
+                return
+        self.round(x, self.scale[at], zero, self.codes[tile])
+
+    def round(self, x: Array, scale: Array, zero: Array | None, codes: Array) -> None:
+        """Codes and errors of a tile with these scales."""
+        levels = scratch("levels", x.shape)
+        self.rule.round(x, scale, zero, levels, codes)
         self.square += dot(x, x)
         np.multiply(levels, self.stored(scale), out=levels)
         np.subtract(levels, x, out=levels)
@@ -183,22 +188,49 @@ def halved(scale: Array) -> Array:
     return scale.astype(np.float16).astype(np.float32)
 
 
-def searched(rule: Rule, x: Array, first: Array, zero: Array | None, levels: Array) -> Array:
-    """For each group a scale, as f16 holds it, whose squared error is at most that of the scale `first`.
+def searched(rule: Rule, x: Array, first: Array, zero: Array | None, codes: Array) -> tuple[Array, float, float]:
+    """(scales as f16 holds them, squared error, sum of squares) of a tile; its codes in `codes`.
 
-    Data-free search: for each factor f of `rule.shrink` the group is rounded with scale f * first to levels q (or to
-    their neighbours, where a table is looked up coarsely). The least-squares scale for those levels is
-    <x, q> / <q, q>; with it, s, the error is |x|^2 - s (2 <x, q> - s <q, q>). The s of the factor with the least error
-    is kept; rounding x anew with s can only lower the error again.
+    The data-free search: x / first (NNCF's scale) is rounded to levels q once as it is and once divided by each
+    further factor of `rule.shrink`, which clips the extremes and divides the rest more finely. With the least-squares
+    scale s = f16(<x, q> / <q, q>) the error of a group is |x|^2 - s (2 <x, q> - s <q, q>), three sums and no further
+    pass; the levels with the least error are kept. The first are NNCF's own codes (but for ties in a table, which is
+    looked up by cells), so no group is worse than there.
     """
-    ratio = scratch("ratio", x.shape)
+    ratio, levels = scratch("ratio", x.shape), scratch("levels", x.shape)
     np.divide(x, first, out=ratio)
-    both = np.empty((len(rule.shrink), *first.shape), np.float32)
-    own = np.empty_like(both)
-    for i, factor in enumerate(rule.shrink):
-        rule.guess(ratio, factor, zero, levels)
-        both[i], own[i] = dots(ratio, levels), dots(levels, levels)
-    fitted = halved(np.where(own > 0, both / own, 1) * first)
-    gain = np.where(fitted != 0, fitted * (2 * both * first - fitted * own), -np.inf)
-    chosen: Array = np.take_along_axis(fitted, gain.argmax(axis=0)[None], axis=0)[0]
-    return np.where(chosen == 0, first, chosen)
+    scale = gain = np.zeros_like(first)
+    for factor in rule.shrink:
+        np.multiply(ratio, np.float32(1 / shrunk(factor, x.shape[1])), out=levels)
+        other = scratch("other", x.shape, np.uint8).view(codes.dtype) if factor != 1 else codes
+        rule.snap(levels, zero, other)
+        fitted, gained = least(dots(ratio, levels), dots(levels, levels), first)
+        if factor == 1:
+            scale, gain = fitted, gained
+            continue
+        better = gained > gain
+        select(codes, other, better)
+        scale, gain = np.where(better, fitted, scale), np.where(better, gained, gain)
+    own, whole = np.square(first, dtype=np.float64), dots(ratio, ratio)
+    return scale, float(np.sum(own * (whole - gain))), float(np.sum(own * whole))
+
+
+def shrunk(factor: float, size: int) -> float:
+    """A factor meant for groups of 128 as it suits groups of `size`: the more elements, the further out is the greatest."""
+    return math.copysign(abs(factor) ** (math.log2(max(size, 2)) / 7), factor)
+
+
+def least(both: Array, own: Array, first: Array) -> tuple[Array, Array]:
+    """(least-squares scales as f16, what they take from the squares) for <x, q> and <q, q>, x in units of `first`."""
+    scale = halved(np.where(own > 0, both / own, 1) * first)
+    scale = np.where(scale == 0, halved(first), scale)
+    step = scale / first
+    return scale, step * (2 * both - step * own)
+
+
+def select(codes: Array, other: Array, better: Array) -> None:
+    """`codes` are `other` in the groups that are better (bits, as a masked copy takes 15 times as long)."""
+    mask = -better.astype(np.int8)
+    np.bitwise_xor(other, codes, out=other)
+    np.bitwise_and(other, mask.view(codes.dtype), out=other)
+    np.bitwise_xor(codes, other, out=codes)

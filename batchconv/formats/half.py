@@ -74,26 +74,25 @@ def _half_tile(source: Array, codes: Array, dtype: DType, tally: dict[str, float
 def to_f16(source: Array, x: Array, codes: Array, near: Array) -> int:
     """f16 bits of x into `codes` and their values into `near`; how many of `source` are bad.
 
-    Elements in f16's normal range are rounded as integers, which numpy does eight at a time and its cast does not;
+    Elements in f16's normal range are rounded as integers, which numpy does sixteen at a time and its cast does not;
     the few others one by one.
     """
-    bits, work = x.view(np.uint32), scratch("work", x.shape, np.uint32)
+    bits, work, other = x.view(np.uint32), scratch("work", x.shape, np.uint32), scratch("spare", x.shape, np.uint32)
     np.right_shift(bits, np.uint32(13), out=work)
     np.bitwise_and(work, np.uint32(1), out=work)
     np.add(work, np.uint32(0xFFF), out=work)
     np.add(work, bits, out=work)
     np.bitwise_and(work, np.uint32(0xFFFFE000), out=near.view(np.uint32))
-    np.right_shift(work, np.uint32(13), out=work)
-    np.subtract(work, np.uint32(112 << 10), out=work)
-    np.copyto(codes, work, casting="unsafe")
-    np.bitwise_and(codes, np.uint16(0x7FFF), out=codes)
-    signs = scratch("signs", x.shape, np.uint16)
-    np.bitwise_and(bits.view(np.uint16)[1::2], np.uint16(0x8000), out=signs)
-    np.bitwise_or(codes, signs, out=codes)
-    np.bitwise_and(near.view(np.uint32), np.uint32(0x7FFFFFFF), out=work)
-    np.subtract(work, np.uint32(113 << 23), out=work)  # below 2^-14 wraps around to the top
+    np.subtract(work, np.uint32(112 << 23), out=work)  # the exponent of f16, the sign still on top
+    np.left_shift(work, np.uint32(1), out=other)
+    np.subtract(other, np.uint32(1 << 24), out=other)  # below 2^-14 wraps around to the top
     odd = scratch("odd", x.shape, np.bool_)
-    np.greater_equal(work, np.uint32(0x477FE000 - (113 << 23)), out=odd)  # from 65504 on
+    np.greater_equal(other, np.uint32((0x477FE000 - (113 << 23)) << 1), out=odd)  # from 65504 on
+    np.right_shift(work, np.uint32(16), out=other)
+    np.bitwise_and(other, np.uint32(0x8000), out=other)
+    np.right_shift(work, np.uint32(13), out=work)
+    np.bitwise_or(work, other, out=work)
+    np.copyto(codes, work, casting="unsafe")
     at = np.flatnonzero(odd)
     return _outside(source[at], at, codes, near) if at.size else 0
 

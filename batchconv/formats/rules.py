@@ -58,7 +58,7 @@ class Rule(Protocol):
     def zero_point(self) -> DType | None: ...
     @property
     def shrink(self) -> tuple[float, ...]:
-        """Factors on the scale that the search tries; empty: no search."""
+        """Factors on the scale of groups of 128 that the search tries, NNCF's (1) first; empty: no search."""
         ...
 
     def fit(self, low: Array, high: Array, small: bool) -> tuple[Array, Array | None]:
@@ -69,8 +69,8 @@ class Rule(Protocol):
         """`levels` becomes what each x / scale is rounded to (less the zero point), `codes` its codes if wanted."""
         ...
 
-    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
-        """`levels` becomes what each ratio / factor is rounded to, or its neighbour where that is nearly as near."""
+    def snap(self, levels: Array, zero: Array | None, codes: Array) -> None:
+        """`levels`, which holds quotients, and `codes` become what they are rounded to, or nearly so (a table)."""
         ...
 
 
@@ -104,8 +104,11 @@ class Symmetric:
         return floored(np.where(least >= high, least, -high) / np.float32(1 << (self.bits - 1))), None
 
     def round(self, x: Array, scale: Array, zero: Array | None, levels: Array, codes: Array | None) -> None:
-        half = 1 << (self.bits - 1)
         np.divide(x, scale, out=levels)
+        self.snap(levels, zero, codes)
+
+    def snap(self, levels: Array, zero: Array | None, codes: Array | None) -> None:
+        half = 1 << (self.bits - 1)
         np.rint(levels, out=levels)
         np.clip(levels, np.float32(-half), np.float32(half - 1), out=levels)
         if codes is not None:
@@ -113,9 +116,6 @@ class Symmetric:
             np.copyto(signed, levels, casting="unsafe")
             if self.offset:
                 np.add(signed, np.int8(self.offset), out=signed)
-
-    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
-        self.round(ratio, np.array(factor, np.float32), zero, levels, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +138,17 @@ class Asymmetric:
         return scale, np.clip(-np.rint(low / scale), np.float32(0), top)
 
     def round(self, x: Array, scale: Array, zero: Array | None, levels: Array, codes: Array | None) -> None:
-        assert zero is not None
         np.divide(x, scale, out=levels)
+        self.snap(levels, zero, codes)
+
+    def snap(self, levels: Array, zero: Array | None, codes: Array | None) -> None:
+        assert zero is not None
         np.add(levels, zero, out=levels)
         np.rint(levels, out=levels)
         np.clip(levels, np.float32(0), np.float32((1 << self.bits) - 1), out=levels)
         if codes is not None:
             np.copyto(codes, levels, casting="unsafe")
         np.subtract(levels, zero, out=levels)
-
-    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
-        self.round(ratio, np.array(factor, np.float32), zero, levels, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ class Table:
             np.add(count, above.view(np.uint8), out=count)
         np.take(values, count, out=levels, mode="clip")
 
-    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
-        looked_up(ratio, factor, self.name, levels)
+    def snap(self, levels: Array, zero: Array | None, codes: Array) -> None:
+        looked_up(self.name, levels, codes)
 
 
 TABLES = {"nf4": (NF4, NF4_BOUNDS), "cb4": (CB4, (CB4[1:] + CB4[:-1]) * np.float32(0.5))}
@@ -210,8 +210,8 @@ class Float4:
         np.bitwise_or(count, sign, out=count)
         np.take(F4_SIGNED, count, out=levels, mode="clip")
 
-    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
-        looked_up(ratio, factor, "f4", levels)
+    def snap(self, levels: Array, zero: Array | None, codes: Array) -> None:
+        looked_up("f4", levels, codes)
 
 
 F4_BOUNDS = tuple(
@@ -239,31 +239,33 @@ class Float8:
         narrow = eighths(levels, self.codes, codes if codes is not None else scratch("count", x.shape, np.uint8))
         np.take(eighth_values(self.codes), narrow, out=levels, mode="clip")
 
-    def guess(self, ratio: Array, factor: float, zero: Array | None, levels: Array) -> None:
-        self.round(ratio, np.array(factor, np.float32), zero, levels, None)
+    def snap(self, levels: Array, zero: Array | None, codes: Array) -> None:
+        self.round(levels, np.ones((1, 1, 1), np.float32), zero, levels, codes)
 
 
-CELLS = 4096
+CELLS = 1 << 14
 """Cells that `looked_up` divides the range of a table into."""
 
 
-def looked_up(ratio: Array, factor: float, name: str, levels: Array) -> None:
-    """`levels` becomes the value of the cell that each ratio / factor falls into: no comparisons."""
-    values, top = cells(name)
-    np.multiply(ratio, np.float32((CELLS / 2 - 1) / (top * factor)), out=levels)
+def looked_up(name: str, levels: Array, codes: Array) -> None:
+    """`levels` and `codes` become the value and the code of the cell that each level falls into: no comparisons."""
+    values, numbers, top = cells(name)
+    np.multiply(levels, np.float32((CELLS / 2 - 1) / top), out=levels)
     np.add(levels, np.float32(CELLS / 2), out=levels)
     np.clip(levels, np.float32(0), np.float32(CELLS - 1), out=levels)
-    cell = scratch("cell", ratio.shape, np.uint16)
+    cell = scratch("cell", levels.shape, np.intp)
     np.copyto(cell, levels, casting="unsafe")
     np.take(values, cell, out=levels, mode="clip")
+    np.copyto(codes, np.take(numbers, cell, out=scratch("count", levels.shape, np.uint8), mode="clip"))
 
 
 @cache
-def cells(name: str) -> tuple[Array, float]:
-    """(the value nearest to the middle of each cell, the greatest value) of a table, or of f4e2m1."""
-    values = np.unique(F4_SIGNED) if name == "f4" else TABLES[name][0]
-    middles = (np.arange(CELLS, dtype=np.float32) + 0.5 - CELLS / 2) / (CELLS / 2 - 1) * values[-1]
-    return values[np.abs(middles[:, None] - values).argmin(axis=1)], float(values[-1])
+def cells(name: str) -> tuple[Array, Array, float]:
+    """(value nearest to the middle of each cell, its code, the greatest value) of a table, or of f4e2m1."""
+    values = F4_SIGNED if name == "f4" else TABLES[name][0]
+    middles = (np.arange(CELLS, dtype=np.float32) + 0.5 - CELLS / 2) / (CELLS / 2 - 1) * values.max()
+    codes = np.abs(middles[:, None] - values).argmin(axis=1).astype(np.uint8)
+    return values[codes], codes, float(values.max())
 
 
 def eighths(x: Array, dtype: DType, out: Array) -> Array:

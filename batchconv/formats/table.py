@@ -13,7 +13,8 @@ class Format:
     """One compression format.
 
     rule: its arithmetic (None: no scales); group: elements that share a scale unless told otherwise, -1: a channel;
-    any_group: False where the format fixes the group; formula: what is computed, and who says so.
+    any_group: False where the format fixes the group; formula: what is computed, and who says so (without the scale
+    search, whose method `encoder.searched` tells).
     """
 
     rule: Rule | None
@@ -50,12 +51,12 @@ FORMATS: dict[str, Format] = {
     "bf16": Format(None, -1, False, "q = bf16(w): the upper 16 bits of f32, nearest even. OpenVINO ov::bfloat16."),
     "int8_sym": Format(Symmetric(8, DType.I8), -1, False, _SIGNED),
     "int8_asym": Format(Asymmetric(8, DType.U8), -1, False, _BETWEEN),
-    "int4_sym": Format(Symmetric(4, DType.I4, (1.0, 0.92, 0.84, 0.76)), 128, True, _SIGNED),
-    "int4_asym": Format(Asymmetric(4, DType.U4, (1.0, 0.95, 0.9, 0.82)), 128, True, _BETWEEN),
+    "int4_sym": Format(Symmetric(4, DType.I4, (1.0, 0.88)), 128, True, _SIGNED),
+    "int4_asym": Format(Asymmetric(4, DType.U4, (1.0, 0.92)), 128, True, _BETWEEN),
     "int3_sym": Format(Symmetric(3, DType.U3, (1.0, 0.85, 0.7, 0.6)), 128, True, _OFFSET),
     "int2_sym": Format(Symmetric(2, DType.U2, (1.0, 0.8, 0.65, 0.5)), 128, True, _OFFSET),
     "nf4": Format(
-        Table("nf4", DType.NF4, (1.0, 0.92, -1.0, -0.92)),
+        Table("nf4", DType.NF4, (1.0, -0.92)),
         128,
         True,
         _GREATEST.format(
