@@ -70,10 +70,10 @@ class Course:
         return list(tickets)
 
     def begin(self, ticket: Ticket) -> Order:
-        """What to submit for the ticket: the order, with what is left of the model's working time."""
+        """What to submit for the ticket: the order, with what is left of the model's working time (to tidy up: any)."""
         self.started = self.started or time.monotonic()
         limit = self.plan.limits.seconds
-        left = None if limit is None else max(limit - self.worked, 0.01)
+        left = None if limit is None or ticket.order.task == "abandon" else max(limit - self.worked, 0.01)
         return replace(ticket.order, bounds=replace(ticket.order.bounds, seconds=left))
 
     def after(self, ticket: Ticket, outcome: Outcome) -> list[Ticket]:

@@ -198,7 +198,7 @@ def test_external_data_without_offset_and_length(tmp_path: Path) -> None:
 def test_external_data_in_a_store(tmp_path: Path) -> None:
     data = external(tmp_path, {"location": "w.data", "offset": "16"}).read_bytes()
     storage.put("memory://zoo/m.onnx", data)
-    with pytest.raises(BadModel, match="external data 'w.data' is missing"):
+    with pytest.raises(BadModel, match=r"external data 'w.data' is missing"):
         read("memory://zoo/m.onnx")
     storage.put("memory://zoo/w.data", bytes(16) + np.arange(12, dtype=np.float32).tobytes())
     model = read("memory://zoo/m.onnx")
