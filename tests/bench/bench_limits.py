@@ -73,7 +73,7 @@ def bench_scaling(work: Path, _: float) -> None:
     for precision in ("int8_asym", "int4_sym", "nf4"):
         seconds: dict[int, float] = {}
         for workers in (1, 2, 1, 2):
-            manifest = manifest_of(work, model, fresh(work / "out"), precision)
+            manifest = manifest_of(work, model, fresh(work / "out"), precision, threads=1)
             once([BATCHCONV, "run", str(manifest), "--workers", str(workers)])
             report = json.loads((work / "out" / "report.json").read_text())
             took = report["artifacts"][0]["seconds"]
@@ -96,11 +96,11 @@ def bench_foreseen(work: Path, _: float) -> None:
         print(f"{precision:10} foreseen {foreseen / 1e6:5.0f} MB, measured {measured / 1e6:5.0f} MB{verdict}")
 
 
-def manifest_of(work: Path, model: Path, out: Path, precision: str) -> Path:
+def manifest_of(work: Path, model: Path, out: Path, precision: str, **engine: int) -> Path:
     """A manifest of one model, as JSON."""
     path = work / "manifest.json"
     entry = {"name": "m", "model": str(model), "precisions": [precision]}
-    path.write_text(json.dumps({"output": str(out), "models": [entry]}))
+    path.write_text(json.dumps({"output": str(out), "models": [entry], "engine": engine}))
     return path
 
 
