@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from batchconv.formats import FORMATS, Quantised
 from batchconv.formats.blocks import dots, single
+from batchconv.steps import Reshape
 from batchconv.tensor import Array, DType, Region, Spec
 from batchconv.weight import BLOCK, Weight, read
 
@@ -21,6 +23,9 @@ BACKUPS = ("int8_asym", "int8_sym", "mxfp8_e4m3", "fp8_e4m3", "none")
 
 LEAST_GROUP = 32
 """The least group that a group size is lowered to (NNCF's min_adjusted_group_size)."""
+
+LONG = 4 * BLOCK
+"""Bytes of a row beyond which a weight is encoded in another shape, one with more and shorter rows."""
 
 FLOATS = (DType.F32, DType.F64, DType.F16, DType.BF16)
 """Element types of the weights that are compressed."""
@@ -58,7 +63,7 @@ class Compression:
             faults.append(f"backup '{self.backup}' is not one of {', '.join(BACKUPS)}")
         if self.group_size is not None and not (self.group_size == -1 or self.group_size > 0):
             faults.append(f"group size {self.group_size} is neither positive nor -1")
-        elif self.group_size not in (None, self.own_group) and not (self.scaled and FORMATS[self.mode].any_group):
+        elif self.mode != "fp32" and self.group != self.own_group and not FORMATS[self.mode].any_group:
             faults.append(f"{self.mode} has no group size but its own ({self.own_group})")
         if self.ratio != 1 and not self.primary:
             faults.append(f"a ratio is for formats of less than 8 bits or with groups, not for {self.mode}")
@@ -165,16 +170,22 @@ class Choice:
     group: int
     reason: str
 
+    @property
+    def seen(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(shape, axes) that the encoder sees."""
+        return folded(self.layer.spec, self.layer.axes, self.group)
+
     def encoder(self, search: bool) -> Quantised:
-        """What computes it."""
+        """What computes it, from the weight in the shape of `seen`."""
         rule = FORMATS[self.format].rule
         assert rule is not None
-        return Quantised(self.format, self.layer.axes, self.group, search and bool(rule.shrink))
+        return Quantised(self.format, self.seen[1], self.group, search and bool(rule.shrink))
 
     @property
     def outputs(self) -> dict[str, Spec]:
         """part -> element type and shape of what the layer becomes."""
-        return self.encoder(False).outputs(self.layer.spec) if self.format else {"codes": self.layer.spec}
+        plain = Quantised(self.format, self.layer.axes, self.group)
+        return plain.outputs(self.layer.spec) if self.format else {"codes": self.layer.spec}
 
     @property
     def line(self) -> LayerReport:
@@ -219,8 +230,8 @@ def _simple(layer: Layer, mode: str) -> Choice:
 
 def _why(layer: Layer, primary: bool, divides: bool) -> str:
     if primary:
-        return "sensitive" if divides else "no group of at least 32 divides it"
-    return {"MatMul": "last layer", "Gather": "embedding"}.get(layer.op_type, "convolution")
+        return "sensitive: beyond the ratio" if divides else "no group of at least 32 divides it"
+    return {"MatMul": "last layer", "Gather": "embedding"}.get(layer.op_type, "a convolution takes the backup")
 
 
 def primaries(layers: Sequence[Layer], settings: Compression) -> list[Layer]:
@@ -274,12 +285,39 @@ def selected(layers: Sequence[Layer], ratio: float, sensitivities: Mapping[str, 
     return kept
 
 
+def folded(spec: Spec, axes: tuple[int, ...], group: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(shape, axes) in which a weight is encoded to the same bytes by short rows; its own if its rows are not LONG.
+
+    A scale for each channel of several matrices [n, k, m], reduced along k, has no other shape: a block is a matrix.
+    """
+    shape, first, last = spec.shape, min(axes), max(axes)
+    if spec.nbytes <= LONG * spec.rows or last - first + 1 > len(axes):
+        return shape, axes
+    outer, reduced, inner = (math.prod(part) for part in (shape[:first], shape[first : last + 1], shape[last + 1 :]))
+    if inner == 1 and outer > 1 and reduced * spec.dtype.bits // 8 <= LONG:
+        return (outer, reduced), (1,)
+    if group > 0 or outer == 1:
+        return ((outer * reduced, inner) if inner > 1 else (outer * reduced,)), (0,)
+    return shape, axes
+
+
+def shortened(spec: Spec) -> tuple[int, ...]:
+    """The shape in which a weight whose elements are encoded one by one has no LONG rows."""
+    shape = spec.shape
+    for axis in range(1, len(shape)):
+        if math.prod(shape[axis:]) * spec.dtype.bits // 8 <= LONG:
+            return (math.prod(shape[:axis]), *shape[axis:])
+    return (spec.size,)
+
+
 def sensitivity(weight: Weight, axes: tuple[int, ...]) -> float:
     """NNCF's data-free score: 1 / (e + 2^-23), e the greatest mean squared error of a channel as int8_asym.
 
     The weight is read in blocks of its own, whatever the parts are, so that the score is the same wherever it is
     computed; twice where a channel goes through all rows.
     """
+    shape, axes = folded(weight.spec, axes, -1)
+    weight = weight.then(Reshape(shape)) if shape != weight.spec.shape else weight
     encoder, spec = Quantised("int8_asym", axes), weight.spec
     step = max(1, BLOCK * spec.rows // max(spec.size * 4, 1))
     starts = range(0, spec.rows, step)

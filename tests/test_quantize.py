@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from batchconv.formats import FORMATS, Half, Quantised
-from batchconv.quantize import Compression, Layer, choose, fitting, matches, selected, sensitivity
+from batchconv.quantize import (
+    LONG,
+    Compression,
+    Layer,
+    choose,
+    fitting,
+    folded,
+    matches,
+    selected,
+    sensitivity,
+    shortened,
+)
 from batchconv.tensor import DType, Spec
 from batchconv.weight import Weight
 
@@ -46,6 +57,8 @@ def test_default_settings_of_every_mode_are_sound(mode: str) -> None:
         (Compression("fp16", ratio=0.5), "not for fp16"),
         (Compression("int4_sym", backup="fp32"), "backup 'fp32'"),
         (Compression("w4"), "precision 'w4'"),
+        (Compression("int8_sym", group_size=7), "no group size but its own (-1)"),
+        (Compression("fp16", group_size=128), "no group size but its own (-1)"),
     ],
 )
 def test_faults(settings: Compression, fault: str) -> None:
@@ -95,3 +108,25 @@ def test_the_report_counts_every_part() -> None:
     assert (line.before, line.after) == (128 * 128 * 4, 128 * 128 // 2 + 128 // 2 + 128 * 2)
     assert line.measured({"error": 1.0, "square": 4.0}).error == 0.5
     assert line.measured({"error": 0.0, "square": 0.0}).error == 0.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "group", "seen"),
+    [
+        ((4096, 4096), (0,), 128, ((4096, 4096), (0,))),
+        ((1, 4096, 4096), (1,), 128, ((4096, 4096), (0,))),
+        ((1, 4096, 4096), (1,), -1, ((4096, 4096), (0,))),
+        ((8, 4096, 4096), (1,), 128, ((32768, 4096), (0,))),
+        ((8, 4096, 4096), (2,), 128, ((32768, 4096), (1,))),
+        ((8, 4096, 4096), (2,), -1, ((32768, 4096), (1,))),
+        ((8, 4096, 4096), (1,), -1, ((8, 4096, 4096), (1,))),
+        ((1, 1 << 24), (1,), 128, ((1 << 24,), (0,))),
+        ((1, 1 << 24), (1,), -1, ((1 << 24,), (0,))),
+        ((8, 64, 3, 1 << 20), (1, 3), -1, ((8, 64, 3, 1 << 20), (1, 3))),
+    ],
+)
+def test_long_rows_are_seen_as_shorter_ones(
+    shape: tuple[int, ...], axes: tuple[int, ...], group: int, seen: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    assert folded(Spec(DType.F32, shape), axes, group) == seen
+    assert int(np.prod(shortened(Spec(DType.F32, shape))[1:])) * 4 <= LONG

@@ -216,7 +216,7 @@ def searched(rule: Rule, x: Array, first: Array, zero: Array | None, codes: Arra
 
 
 def shrunk(factor: float, size: int) -> float:
-    """A factor meant for groups of 128 as it suits groups of `size`: the more elements, the further out is the greatest."""
+    """A factor meant for groups of 128 as it suits groups of `size`: of more elements the greatest is further out."""
     return math.copysign(abs(factor) ** (math.log2(max(size, 2)) / 7), factor)
 
 

@@ -140,6 +140,15 @@ class _Job:
             spec = step.spec(spec)
         return block
 
+    def encode(self, block: Array, stats: Array | None) -> Encoding:
+        """What the encoder makes of a block; BadModel with the layer's name."""
+        if self.encoder is None:
+            return Encoding({"": block}, {})
+        try:
+            return self.encoder.encode(block, self.given, stats)
+        except BadModel as error:
+            raise error.at(node=self.sinks[0].out.layer) from None
+
     @property
     def layers(self) -> set[tuple[int, str]]:
         """(target, layer) of what the tallies belong to."""
@@ -183,7 +192,7 @@ class _Run:
 
     def give(self, job: _Job, block: Array, stats: Array | None, start: int, stop: int) -> None:
         """The outputs of one job made of one block: encoded once, its sums added up."""
-        made = job.encoder.encode(block, job.given, stats) if job.encoder else Encoding({"": block}, {})
+        made = job.encode(block, stats)
         for sink in job.sinks:
             part = sink.out.encoded.part if sink.out.encoded else ""
             sink.write(self.writers[sink.out.target], made.parts[part], start, stop)

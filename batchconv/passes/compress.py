@@ -11,9 +11,9 @@ from batchconv.errors import BadModel
 from batchconv.formats import CB4, Half, fits_f16
 from batchconv.graph import Attr, Graph, Op, Output, Value
 from batchconv.opset import TABLE
-from batchconv.quantize import FLOATS, PLAIN, Choice, Compression, Layer, LayerReport, choose, primaries
+from batchconv.quantize import FLOATS, PLAIN, Choice, Compression, Layer, LayerReport, choose, primaries, shortened
 from batchconv.shape import Shape
-from batchconv.steps import Cast
+from batchconv.steps import Cast, Reshape
 from batchconv.tensor import DType, Spec
 from batchconv.weight import INLINE, Encoded, Step, Weight, read
 
@@ -127,12 +127,18 @@ def layers(graph: Graph, settings: Compression, names: Mapping[Op, str]) -> list
     for op in graph.ops():
         for port, constant, axes in weighted(op):
             weight, name = constant.attrs["weight"], names[constant]
-            taken = settings.takes(name, op.name) or ("gives angles" if op in angles else "")
+            taken = settings.takes(*called(op, constant, name)) or ("gives angles" if op in angles else "")
             taken = "shared" if constant in seen else taken
             if not taken:
                 seen.add(constant)
             found.append(Layer(name, op.type, port, weight, weight.spec, axes, taken))
     return found
+
+
+def called(op: Op, constant: Op, name: str) -> set[str]:
+    """Every name that a layer goes by: of its weight, its operation, the framework's nodes, their tensors."""
+    tensors = {tensor for each in (op, constant) for output in each.outputs for tensor in output.names}
+    return {name, constant.name, constant.origin, op.name, op.origin, *tensors} - {""}
 
 
 def weighted(op: Op) -> Iterator[tuple[int, Op, tuple[int, ...]]]:
@@ -226,9 +232,12 @@ class Making:
         self.by_name = {name: op for op, name in self.names.items()}
         self.typed = {v.op for op in self.graph.ops() if op.type != "Convert" for v in op.inputs}
 
-    def constant(self, weight: Weight, name: str, layer: str, step: Step, spec: Spec) -> Value:
-        """A Constant that is `weight` after one more step, which makes `spec` of it."""
-        longer = Weight(weight.stored, weight.source, (*weight.steps, step))
+    def constant(self, weight: Weight, name: str, layer: str, step: Step, spec: Spec, shape: tuple[int, ...]) -> Value:
+        """A Constant of `spec` that is `weight` after one more step, which sees it in `shape`."""
+        steps: tuple[Step, ...] = (step,)
+        if shape != weight.spec.shape:
+            steps = (Reshape(shape), step, Reshape(spec.shape))
+        longer = Weight(weight.stored, weight.source, (*weight.steps, *steps))
         op = Op("Constant", (), {"weight": longer}, (Output(spec.dtype, spec.shape),), name)
         self.owners[op] = layer
         return Value(op)
@@ -248,7 +257,9 @@ class Making:
         layer, name = choice.layer, choice.layer.name
         encoder = choice.encoder(self.settings.scale_search)
         parts = {
-            part: self.constant(layer.weight, f"{name}{SUFFIX[part]}", name, Encoded(encoder, part), spec)
+            part: self.constant(
+                layer.weight, f"{name}{SUFFIX[part]}", name, Encoded(encoder, part), spec, choice.seen[0]
+            )
             for part, spec in choice.outputs.items()
         }
         value, scale = self.levels(parts, choice), self.scales(parts, layer)
@@ -336,11 +347,13 @@ def halve(made: Making) -> None:
     if optimised(all_ops):
         return
     exact = shaping(made.graph)
+    readers = {constant: op for op in all_ops for value in op.inputs if (constant := behind(value)) is not None}
     dtype = DType.F16 if made.settings.mode == "fp16" else DType.BF16
     for op, name in made.names.items():
         weight: Weight = op.attrs["weight"]
         if weight.spec.dtype in (DType.F32, DType.F64):
-            reason = "shapes depend on it" if op in exact else unfit(weight, name, made.settings, dtype)
+            also = called(readers.get(op, op), op, name)
+            reason = "shapes depend on it" if op in exact else unfit(weight, name, also, made.settings, dtype)
             if not reason:
                 made.places[op] = half_constant(made, op, dtype)
             after = weight.spec.nbytes if reason else weight.spec.size * 2
@@ -357,13 +370,13 @@ def optimised(all_ops: list[Op]) -> bool:
     return any(op.inputs[0].op.type == "Constant" and op.inputs[0].dtype in LOW for op in converts)
 
 
-def unfit(weight: Weight, name: str, settings: Compression, dtype: DType) -> str:
+def unfit(weight: Weight, name: str, called: set[str], settings: Compression, dtype: DType) -> str:
     """Why a constant stays as it is, as far as that is known before it is read; small ones are read now."""
     if name in settings.keep:
         return "f16 does not hold 75 % of it"
     if dtype is DType.F16 and weight.spec.nbytes <= INLINE and not fits_f16(read(weight)):
         return "f16 does not hold it"
-    return settings.takes(name)
+    return settings.takes(*called)
 
 
 def half_constant(made: Making, op: Op, dtype: DType) -> Value:
@@ -371,7 +384,8 @@ def half_constant(made: Making, op: Op, dtype: DType) -> Value:
     weight, name = op.attrs["weight"], made.names[op]
     small = dtype is DType.F16 and weight.spec.nbytes <= INLINE
     step = Cast(DType.F16, clamp=True) if small else Encoded(Half(dtype), "codes")
-    stored = made.constant(weight, f"{name}_compressed", name, step, Spec(dtype, weight.spec.shape))
+    shape = weight.spec.shape if small else shortened(weight.spec)
+    stored = made.constant(weight, f"{name}_compressed", name, step, Spec(dtype, weight.spec.shape), shape)
     return convert(stored, op.outputs[0].dtype, name, rt_info=("decompression",))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,14 @@ import pytest
 from test_formats import SCALED, dequantised
 from written import Source, decoder, normal, run, written
 
-from batchconv import ops
+from batchconv import ops, quantize
 from batchconv.errors import BadModel
 from batchconv.formats import FORMATS, Quantised
 from batchconv.graph import Graph, Op, Value
 from batchconv.passes.compress import Compressed, candidates, compress, compressed
 from batchconv.quantize import Compression
 from batchconv.tensor import DType, Spec
-from batchconv.weight import Extent, Weight, inline
+from batchconv.weight import BLOCK, Extent, Weight, inline
 
 NOWHERE = Extent("/nowhere/model", 0, 1 << 40)
 """A source that cannot be read: planning must not try."""
@@ -142,6 +143,83 @@ def test_patterns_leave_layers_out() -> None:
     assert taken(only=("*.a",)) == ["enc.a", "dec.a"]
     assert taken(only=("*.a",), ignore=(r"re:enc\..*",)) == ["dec.a"]
     assert taken(ignore=("dec.b.mm",)) == ["enc.a", "enc.b", "dec.a"]
+
+
+def test_patterns_know_a_layer_by_all_its_names() -> None:
+    x = ops.parameter("x", DType.F32, (1, 64))
+    product = ops.matmul(x.value(), far("friendly", 64, 64)).op.named("mm", "node").with_names(0, ["tensor"]).value()
+    graph = Graph((x,), (ops.result(product, "y"),), "g")
+    for pattern in ("friendly", "mm", "node", "tensor"):
+        for mode in ("int8_sym", "fp16"):
+            (line,) = compressed(graph, Compression(mode, ignore=(pattern,))).report
+            assert (line.format, line.reason) == ("f32", "ignored")
+            (line,) = compressed(graph, Compression(mode, only=(pattern,))).report
+            assert line.format == mode
+        (line,) = compressed(graph, Compression("int8_sym", only=("x",))).report
+        assert line.reason == "not in `only`"
+
+
+@pytest.mark.parametrize("mode", ["int4_sym", "nf4"])
+def test_what_cannot_be_held_names_its_layer(mode: str, tmp_path: Path) -> None:
+    source, x = Source(tmp_path / "source"), ops.parameter("x", DType.F32, (1, 128))
+    weight = normal(128, 128)
+    weight[3, 4] = np.nan
+    product = ops.matmul(x.value(), source.constant("layers.7.weight", weight))
+    graph = Graph((x,), (ops.result(product, "y"),), "g")
+    with pytest.raises(BadModel, match=rf"node 'layers\.7\.weight': .*{mode} cannot hold"):
+        written(graph, Compression(mode, all_layers=True), tmp_path)
+
+
+def stacked(source: Source, shape: tuple[int, ...], turned: bool, array: np.ndarray) -> Graph:  # type: ignore[type-arg]
+    """One MatMul with a weight of three dimensions."""
+    x = ops.parameter("x", DType.F32, (shape[0], 1, shape[2 if turned else 1]))
+    product = ops.matmul(x.value(), source.constant("w", array.reshape(shape)), transpose_b=turned)
+    return Graph((x,), (ops.result(product, "y"),), "g")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("mode", ["fp16", "int8_asym", "int4_asym", "nvfp4"])
+@pytest.mark.parametrize("shape", [(1, 128, 192), (4, 128, 192)])
+def test_long_rows_give_the_same_bytes(
+    shape: tuple[int, ...], mode: str, turned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Compression(mode, all_layers=True, scale_search=False, group_size=64 if mode == "int4_asym" else None)
+    found = []
+    for long in (1 << 30, 1 << 12):
+        monkeypatch.setattr(quantize, "LONG", long)
+        source = Source(tmp_path / f"source{long}")
+        report = written(stacked(source, shape, turned, normal(*shape)), settings, tmp_path)
+        assert [line.error for line in report] == pytest.approx([found[0][2]] if found else [report[0].error], rel=1e-3)
+        found.append(((tmp_path / "model.bin").read_bytes(), (tmp_path / "model.xml").read_bytes(), report[0].error))
+    assert found[0][:2] == found[1][:2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "turned", "mode"),
+    [
+        ((1, 4096, 2048), False, "fp16"),
+        ((1, 4096, 2048), False, "bf16"),
+        ((1, 4096, 2048), False, "int8_asym"),
+        ((1, 4096, 2048), False, "int4_sym"),
+        ((2, 4096, 1024), False, "int4_sym"),
+        ((2, 1024, 4096), True, "int8_asym"),
+        ((1, 1, 1 << 23), False, "fp16"),
+        ((1, 1, 1 << 23), False, "fp32"),
+    ],
+)
+def test_long_rows_are_not_held_in_memory(shape: tuple[int, ...], turned: bool, mode: str, tmp_path: Path) -> None:
+    few = normal(1 << 16)
+    source = Source(tmp_path / "source")
+    graph = stacked(source, shape, turned, np.broadcast_to(few, (128, 1 << 16)))
+    source.arrays.clear()
+    settings = Compression(mode, all_layers=True)
+    tracemalloc.start()
+    try:
+        written(graph, settings, tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 14 * BLOCK < 32 * BLOCK == np.prod(shape) * 4
 
 
 def test_a_shared_constant_is_compressed_once() -> None:
