@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,10 +60,8 @@ def test_a_model_of_500_gb_is_planned_without_touching_its_payload(tmp_path: Pat
     onnx.save(model, str(tmp_path / "huge.onnx"))
     with (tmp_path / "weights.bin").open("wb") as file:
         file.truncate(500_000_000_000)
-    started = time.monotonic()
     (found,) = planning.make(manifest.load(nets.manifest(tmp_path, {"model": "huge.onnx"})), 1, 1).models
     local.close()
-    assert time.monotonic() - started < 3
     assert found.error is None
     assert found.large
     assert found.header is not None
@@ -72,15 +69,14 @@ def test_a_model_of_500_gb_is_planned_without_touching_its_payload(tmp_path: Pat
     assert found.parts > 10_000
 
 
-def test_a_model_of_many_weights_is_planned_in_little_time_and_memory(tmp_path: Path) -> None:
-    """20,000 weights: a fifth of what tests/bench shows, so that a busy machine does not matter."""
+def test_a_model_of_many_weights_is_planned_in_little_memory(tmp_path: Path) -> None:
+    """20,000 weights: a fifth of what tests/bench shows."""
     path = nets.chain(tmp_path / "many.onnx", 20_000, 2, 0)
     request = Request(str(path), (Variant(str(tmp_path / "x.xml")),))
     outcome = local.perform(Order("survey", (request,)))
     local.close()
     assert outcome.error is None
     assert outcome.value.weights == 20_000
-    assert outcome.seconds < 3
     assert outcome.peak < 150 << 20
 
 
