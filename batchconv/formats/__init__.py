@@ -24,7 +24,7 @@ def memory(encoder: Half | Quantised, spec: Spec, rows: int) -> int:
     width = spec.size // max(spec.rows, 1)
     elements = width * min(rows, spec.rows)
     if isinstance(encoder, Half):
-        return 2 * elements + _SCRATCH * TILE
+        return 2 * elements + _SCRATCH * min(TILE, elements)
     groups = encoder.groups
     outputs = encoder.outputs(spec)
     scales = outputs["scale"].size * (1 if groups.across_rows else elements / max(spec.size, 1))
@@ -32,7 +32,5 @@ def memory(encoder: Half | Quantised, spec: Spec, rows: int) -> int:
     tile = TILE if groups.across_rows else max(TILE, 64 * reduced)
     copies = 0 if spec.dtype is DType.F32 and groups.order(len(spec.shape)) is None else 8
     return int(
-        elements * (1 + (copies if groups.order(len(spec.shape)) else 0))
-        + 16 * scales
-        + _SCRATCH * min(tile, elements + TILE)
+        elements * (1 + (copies if groups.order(len(spec.shape)) else 0)) + 16 * scales + _SCRATCH * min(tile, elements)
     )

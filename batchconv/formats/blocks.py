@@ -13,8 +13,8 @@ import numpy.typing as npt
 from batchconv.errors import BadModel
 from batchconv.tensor import Array
 
-TILE = 1 << 18
-"""Elements that one sweep of numpy calls works on: as many as a block has.
+TILE = 1 << 19
+"""Elements that one sweep of numpy calls works on, at most: blocks are swept whole.
 
 Fewer would stay in a nearer cache, but then threads spend more time on handing each other the interpreter.
 """
@@ -113,7 +113,7 @@ def scratch(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
     size = math.prod(shape)
     kept = getattr(_LOCAL, name, None)
     if kept is None or kept.size < size:
-        kept = np.empty(max(size, TILE), dtype)
+        kept = np.empty(size, dtype)
         setattr(_LOCAL, name, kept)
     return kept[:size].reshape(shape)
 

@@ -199,20 +199,20 @@ def searched(rule: Rule, x: Array, first: Array, zero: Array | None, codes: Arra
     """
     ratio, levels = scratch("ratio", x.shape), scratch("levels", x.shape)
     np.divide(x, first, out=ratio)
-    scale = gain = np.zeros_like(first)
-    for factor in rule.shrink:
+    both = np.empty((len(rule.shrink), *first.shape), np.float32)
+    own, others = np.empty_like(both), scratch("others", (len(rule.shrink), *x.shape), np.uint8).view(codes.dtype)
+    for i, factor in enumerate(rule.shrink):
         np.multiply(ratio, np.float32(1 / shrunk(factor, x.shape[1])), out=levels)
-        other = scratch("other", x.shape, np.uint8).view(codes.dtype) if factor != 1 else codes
-        rule.snap(levels, zero, other)
-        fitted, gained = least(dots(ratio, levels), dots(levels, levels), first)
-        if factor == 1:
-            scale, gain = fitted, gained
-            continue
-        better = gained > gain
-        select(codes, other, better)
-        scale, gain = np.where(better, fitted, scale), np.where(better, gained, gain)
-    own, whole = np.square(first, dtype=np.float64), dots(ratio, ratio)
-    return scale, float(np.sum(own * (whole - gain))), float(np.sum(own * whole))
+        rule.snap(levels, zero, others[i] if i else codes)
+        both[i], own[i] = dots(ratio, levels), dots(levels, levels)
+    scales, gains = least(both, own, first)
+    scale, gain = scales[0], gains[0]
+    for i in range(1, len(rule.shrink)):
+        better = gains[i] > gain
+        select(codes, others[i], better)
+        scale, gain = np.where(better, scales[i], scale), np.maximum(gains[i], gain)
+    whole, unit = dots(ratio, ratio), np.square(first)
+    return scale, dot(unit, whole - gain), dot(unit, whole)
 
 
 def shrunk(factor: float, size: int) -> float:
@@ -222,10 +222,14 @@ def shrunk(factor: float, size: int) -> float:
 
 def least(both: Array, own: Array, first: Array) -> tuple[Array, Array]:
     """(least-squares scales as f16, what they take from the squares) for <x, q> and <q, q>, x in units of `first`."""
-    scale = halved(np.where(own > 0, both / own, 1) * first)
-    scale = np.where(scale == 0, halved(first), scale)
-    step = scale / first
-    return scale, step * (2 * both - step * own)
+    scales = halved(both / own * first)
+    steps = scales / first
+    gains = steps * (2 * both - steps * own)
+    if not own.all():  # nothing but zeros
+        nothing = own == 0
+        gains[nothing] = 0
+        np.copyto(scales, halved(first), where=nothing)
+    return scales, gains
 
 
 def select(codes: Array, other: Array, better: Array) -> None:
