@@ -7,6 +7,7 @@ from collections.abc import Callable
 from batchconv.graph import Graph
 from batchconv.passes import constants, linear, redundant
 from batchconv.passes.recipes import rules
+from batchconv.passes.results import results_apart
 from batchconv.rewrite import Explain, Rules, rewrite
 
 Pass = Rules | Callable[[Graph], Graph]
@@ -50,6 +51,8 @@ PIPELINE: tuple[Pass, ...] = (
         linear.shifted_input,  # before the scale behind the shift can be seen
         linear.scaled_input,
     ),
+    # last, since what is removed above may leave several outputs with one value
+    results_apart,
 )
 
 
