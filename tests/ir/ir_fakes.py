@@ -64,12 +64,14 @@ class Grouped(Rowwise):
         return 4
 
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
-        assert len(block) % 4 == 0 or len(block) == spec.rows % 4 or len(block) == spec.rows
+        assert len(block) % 4 in (0, spec.rows % 4)  # only the last may end within a group
         x = block.astype(np.float32).reshape(len(block), -1)
         top = np.stack([np.abs(x[i : i + 4]).max(axis=0) for i in range(0, len(x), 4)]) + 1e-6
         codes = np.rint(x / np.repeat(top, 4, axis=0)[: len(x)] * 7 + 8).astype(np.uint8)
         table = np.arange(5, dtype=np.uint8)[None]
-        return Encoding({"codes": codes, "scale": top.astype(np.float16), "table": table}, {"rows": float(len(x))})
+        with np.errstate(over="ignore"):
+            scale = top.astype(np.float16)
+        return Encoding({"codes": codes, "scale": scale, "table": table}, {"rows": float(len(x))})
 
 
 @dataclass(frozen=True)
