@@ -70,6 +70,12 @@ CASES: list[Row] = [
     ("avgpool with pads", 11, node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1),
      IMAGE, {}),
     ("avgpool ceil", 11, node("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), IMAGE, {}),
+    ("avgpool ceil with pads", 11, node("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 3], pads=[1, 1, 0, 1],
+     ceil_mode=1, count_include_pad=1), IMAGE, {}),
+    ("avgpool ceil with pads, window outside", 11, node("AveragePool", "x", kernel_shape=[3, 3], strides=[3, 3],
+     pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1), {"x": f(1, 2, 8, 9)}, {}),
+    ("lppool ceil with pads", 19, node("LpPool", "x", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1],
+     ceil_mode=1), IMAGE, {}),
     ("avgpool same", 11, node("AveragePool", "x", kernel_shape=[3, 3], auto_pad="SAME_LOWER", strides=[2, 2]),
      IMAGE, {}),
     ("global average", 11, node("GlobalAveragePool", "x"), IMAGE, {}),
@@ -250,13 +256,15 @@ OLD = [
     ("dropout", node("Dropout", "x", is_test=1), {}, lambda x, w: x),
     ("add by axis", node("Add", "x b", broadcast=1, axis=1), {"b": f(3)}, lambda x, w: x + w["b"][:, None, None]),
     ("mul by last axes", node("Mul", "x b", broadcast=1), {"b": f(9, 8)}, lambda x, w: x * w["b"]),
+    ("split by input", node("Split", "x n", "y z", axis=1), {"n": np.float32([1, 2])}, lambda x, w: x[:, :1]),
     ("consumed", node("Relu", "x", consumed_inputs=[0]), {}, lambda x, w: np.maximum(x, 0)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("made", "weights", "wanted"), [c[1:] for c in OLD], ids=[c[0] for c in OLD])
 def test_operator_sets_that_onnxruntime_dropped(tmp_path: Path, made: Any, weights: Any, wanted: Any) -> None:
-    (tmp_path / "m.onnx").write_bytes(onnx_model([made], IMAGE, weights=weights, opset=6).SerializeToString())
+    model = onnx_model([made], IMAGE, made.output, weights, 1 if made.op_type == "Split" else 6)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     got = run(graph_of(tmp_path / "m.onnx"), IMAGE)[0]
     assert close(got, wanted(IMAGE["x"], weights))
 
@@ -295,6 +303,27 @@ DYNAMIC: list[tuple[str, Any, Mapping[str, Any], Mapping[str, Any], Sequence[Any
         [None] * 3,
     ),
     ("layernorm", node("InstanceNormalization", "x s b"), IMAGE, CHANNEL, [None, 3, None, None]),
+    (
+        "avgpool ceil with pads",
+        node("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, ceil_mode=1, count_include_pad=1),
+        {"x": f(1, 2, 8, 9)},
+        {},
+        [None] * 4,
+    ),
+    *(
+        (
+            f"deconv {padding} {shape}",
+            node(
+                "ConvTranspose", "x w", strides=[2, 2], auto_pad=padding, **({"output_shape": shape} if shape else {})
+            ),
+            IMAGE,
+            {"w": f(3, 4, 4, 4)},
+            [None, 3, None, None],
+        )
+        for padding in ("NOTSET", "SAME_UPPER", "SAME_LOWER")
+        for shape in ([17, 17], [18, 16], [])
+        if shape or padding != "NOTSET"
+    ),
 ]
 
 

@@ -67,7 +67,8 @@ def concat(x: Value, *more: Value, axis: int) -> Value:
 def split(
     x: Value, lengths: Value | None = None, *, axis: int = 0, split: Ints = None, _node: Any
 ) -> tuple[Value, ...]:
-    return _split(x, i64(list(split)) if split else lengths, axis, len(_node.outputs))
+    sizes = cast(lengths, DType.I64) if lengths is not None else None  # version 1 has them in the type of x
+    return _split(x, i64(list(split)) if split else sizes, axis, len(_node.outputs))
 
 
 @onnx.op("Split", since=18)

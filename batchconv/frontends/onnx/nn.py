@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from batchconv.errors import BadModel, Unsupported
 from batchconv.frontends.onnx.forms import cast, i64, like, per_channel, reshape, spatial_axes
 from batchconv.frontends.onnx.registry import onnx
 from batchconv.graph import Value, need_rank, need_shape
-from batchconv.shape import static
+from batchconv.shape import is_static, static
 from batchconv.tensor import DType
 
 Ints = Sequence[int] | None
@@ -87,24 +88,27 @@ def conv_transpose(
     count = spatial(x, w, kernel_shape)
     attrs = window(count, auto_pad, dilations, pads, strides)
     attrs["output_padding"] = tuple(output_padding or (0,) * count)
-    if output_shape or auto_pad.startswith("SAME"):
+    size = None
+    if output_shape and not is_static((x.shape or (None,))[2:]):
+        size = i64(list(output_shape[-count:]))
+        # measured: with an output shape, OpenVINO's same_upper puts the larger half in front
+        attrs |= {"auto_pad": "same_lower" if auto_pad == "SAME_UPPER" else "same_upper"}
+    elif output_shape or auto_pad.startswith("SAME"):
         attrs |= _pads_for(x, w, attrs, output_shape, auto_pad == "SAME_UPPER")
     if group == 1:
-        y = ops.convolution_backprop_data(x, w, **attrs)
+        y = ops.convolution_backprop_data(x, w, size, **attrs)
     else:
-        y = ops.group_convolution_backprop_data(x, grouped(w, group), **attrs)
+        y = ops.group_convolution_backprop_data(x, grouped(w, group), size, **attrs)
     return biased(y, b, count + 2)
 
 
 def _pads_for(x: Value, w: Value, attrs: dict[str, Any], wanted: Ints, upper: bool) -> dict[str, Any]:
     """Explicit pads that give the wanted output (default: input times stride), by ONNX's formula for ConvTranspose."""
-    sizes, kernel = static((x.shape or ())[2:]), need_shape(w)[2:]
-    strides, extra = attrs["strides"], list(attrs["output_padding"])
-    wanted = wanted or [size * stride for size, stride in zip(sizes, strides)]
+    kernel, strides, extra = need_shape(w)[2:], attrs["strides"], list(attrs["output_padding"])
+    sizes = static((x.shape or ())[2:]) if wanted else (1,) * len(kernel)  # an input times stride: pads of any size
+    wanted = (wanted or strides)[-len(kernel) :]
     begin, end = [], []
-    for at, (size, stride, k, dilation, out) in enumerate(
-        zip(sizes, strides, kernel, attrs["dilations"], wanted[-len(sizes) :])
-    ):
+    for at, (size, stride, k, dilation, out) in enumerate(zip(sizes, strides, kernel, attrs["dilations"], wanted)):
         total = stride * (size - 1) + extra[at] + (k - 1) * dilation + 1 - out
         if total < 0:
             extra[at], total = extra[at] - total, 0
@@ -148,13 +152,44 @@ def average_pool(
     strides: Ints = None,
 ) -> Value:
     kernel = tuple(kernel_shape or ())
-    attrs = window(len(kernel), auto_pad, dilations, pads, strides)
-    dilated = attrs.pop("dilations")
-    if any(dilation != 1 for dilation in dilated):
+    attrs = _undilated(window(len(kernel), auto_pad, dilations, pads, strides))
+    if ceil_mode and count_include_pad and _beyond(kernel, attrs):
+        bare = _undilated(window(len(kernel), "NOTSET", None, None, strides))
+        return ops.avg_pool(
+            _padded_before(x, kernel, attrs), kernel=kernel, rounding_type="ceil", exclude_pad=True, **bare
+        )
+    rounding = "ceil_torch" if ceil_mode else "floor"
+    return ops.avg_pool(x, kernel=kernel, rounding_type=rounding, exclude_pad=not count_include_pad, **attrs)
+
+
+def _undilated(attrs: dict[str, Any]) -> dict[str, Any]:
+    if any(dilation != 1 for dilation in attrs["dilations"]):
         raise Unsupported("attribute 'dilations' other than 1 is not supported")
-    attrs["rounding_type"] = "ceil_torch" if ceil_mode else "floor"
-    attrs["exclude-pad"] = not count_include_pad
-    return ops.avg_pool(x, kernel=kernel, **attrs)
+    return {name: value for name, value in attrs.items() if name != "dilations"}
+
+
+def _beyond(kernel: tuple[int, ...], attrs: dict[str, Any]) -> bool:
+    """True if there is padding, and rounded up, a window may reach beyond what lies behind an axis."""
+    ends = zip(kernel, attrs["strides"], attrs["pads_end"])
+    padded = any((*attrs["pads_begin"], *attrs["pads_end"]))
+    return padded and any(step > 1 and k > end + 1 for k, step, end in ends)
+
+
+def _padded_before(x: Value, kernel: tuple[int, ...], attrs: dict[str, Any]) -> Value:
+    """`x` with the zeros around it that the mean of a window counts; behind no more than some window reaches.
+
+    OpenVINO's AvgPool divides a window that reaches beyond the padding by the whole kernel (measured).
+    """
+    begin, end = attrs["pads_begin"], list(attrs["pads_end"])
+    sizes = x.shape[2:] if x.shape is not None else (None,) * len(kernel)
+    for axis, (size, k, step) in enumerate(zip(sizes, kernel, attrs["strides"])):
+        if isinstance(size, int):
+            last = -(-(size + begin[axis] + end[axis] - k) // step) * step
+            last -= step if last >= size + begin[axis] else 0
+            end[axis] = min(end[axis], last + k - size - begin[axis])
+        elif k < end[axis] + step:
+            raise Unsupported("the mean of windows that may start in the padding takes a known height and width")
+    return ops.pad(x, i64([0, 0, *begin]), i64([0, 0, *end]), like(0, x), pad_mode="constant")
 
 
 @onnx.op("LpPool")
@@ -169,21 +204,12 @@ def lp_pool(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Value:
+    kernel = tuple(kernel_shape or ())
+    attrs = _undilated(window(len(kernel), auto_pad, dilations, pads, strides))
+    rounding = "ceil_torch" if ceil_mode else "floor"
     powers = ops.power(ops.abs(x), like(p, x))
-    mean = average_pool(
-        powers,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        count_include_pad=1,
-        dilations=dilations,
-        kernel_shape=kernel_shape,
-        pads=pads,
-        strides=strides,
-    )
-    size = 1
-    for length in kernel_shape or ():
-        size *= length
-    return ops.power(ops.multiply(mean, like(size, x)), like(1 / p, x))
+    mean = ops.avg_pool(powers, kernel=kernel, rounding_type=rounding, exclude_pad=False, **attrs)
+    return ops.power(ops.multiply(mean, like(math.prod(kernel), x)), like(1 / p, x))
 
 
 @onnx.op("GlobalAveragePool")
