@@ -101,10 +101,11 @@ def convert(
     model: str, output: str, precision: str, threads: int | None, explain: bool, report: bool, **rest: Any
 ) -> None:
     """Convert one MODEL in this process."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts no threads: none are needed, and we may fork
     from batchconv import convert as conversion
 
     request = request_of(model, output, precision, **rest)
-    record = conversion.convert(request, threads, (lambda line: click.echo(line, err=True)) if explain else None)
+    record = conversion.convert(request, threads, (lambda line: click.echo(line, err=True)) if explain else None, True)
     for artifact in record.artifacts:
         click.echo(summary(record, artifact))
         if report:
@@ -115,7 +116,7 @@ def request_of(model: str, output: str, precision: str, inputs: Sequence[str], o
                framework: str | None, proto: str | None, name: str | None, **compression: Any) -> Request:  # fmt: skip
     """The request that the command line spells; BadModel if an option does not parse."""
     from batchconv.convert import Request, Variant
-    from batchconv.inputs import parse_input
+    from batchconv.inputs import parse_inputs
     from batchconv.quantize import Compression
 
     if not output.endswith(".xml"):
@@ -126,7 +127,7 @@ def request_of(model: str, output: str, precision: str, inputs: Sequence[str], o
         variants=(Variant(output, Compression(mode=precision, **chosen)),),
         framework=framework,
         files={"proto": proto} if proto else {},
-        inputs=tuple(map(parse_input, inputs)),
+        inputs=tuple(found for text in inputs for found in parse_inputs(text)),
         outputs=tuple(outputs),
         name=name or "",
     )

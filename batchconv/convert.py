@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from batchconv import frontends, passes, storage
 from batchconv.errors import BadModel, ConversionError
@@ -21,6 +21,7 @@ from batchconv.ir import bin as parts
 from batchconv.ir.layout import Layout, Part, lay_out, stats_pieces
 from batchconv.ir.xml import write_xml
 from batchconv.passes.compress import Compressed, candidates, compressed
+from batchconv.pool import Crew
 from batchconv.quantize import Compression, Layer, sensitivity
 from batchconv.version import VERSION
 
@@ -28,8 +29,8 @@ Say = Callable[[str], None]
 Keep = tuple[frozenset[str], ...]
 """For each variant: layers that float16 turned out not to hold, and that stay as they are."""
 
-T = TypeVar("T")
-R = TypeVar("R")
+LARGE = 64 << 20
+"""Source bytes from which forked processes are worth their start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +102,21 @@ class Record:
     seconds: float
 
 
-def convert(request: Request, threads: int | None = None, say: Say | None = None) -> Record:
+def convert(request: Request, threads: int | None = None, say: Say | None = None, processes: bool = False) -> Record:
     """The requested artifacts are at their URLs, whole; or an error is raised and nothing of them is.
 
     threads: how many read, compute and write at a time (default: the cores this process may use).
-    say: told, a line each, what rewrites did and why others did not.
+    say: told, a line each, what rewrites did and why others did not. processes: a large model's parts may be
+    written by forked processes (for a program of ours that has no threads of its own).
     """
-    threads = threads or len(os.sched_getaffinity(0))
     start = time.perf_counter()
     try:
         loaded = load(request, say)
-        scores = spread(score, sensitivity_layers(loaded), threads)
-        job: Job | None = prepare(loaded, dict(scores))
+        crew = Crew(threads or len(os.sched_getaffinity(0)), processes and is_large(loaded))
+        job: Job | None = prepare(loaded, dict(crew.map(score, sensitivity_layers(loaded))))
         record = None
         while job is not None:
-            record, job = attempt(job, threads, start)
+            record, job = attempt(job, crew, start)
     except ConversionError as error:
         raise error.at(model=request.model.rstrip("/").rsplit("/", 1)[-1]) from None
     assert record is not None
@@ -157,6 +158,12 @@ def clash(request: Request) -> None:
             raise BadModel("; ".join(faults))
 
 
+def is_large(loaded: Loaded) -> bool:
+    """True if there are LARGE bytes to go through, from files to files (a store's client does not survive a fork)."""
+    urls = [*loaded.sources, *(variant.bin for variant in loaded.request.variants)]
+    return all(map(storage.is_local, urls)) and sum(map(storage.size, loaded.sources)) >= LARGE
+
+
 def prepare(loaded: Loaded, sensitivities: Mapping[str, float] | None = None, keep: Keep = ()) -> Job:
     """Formats chosen and every byte of every `.bin` given its place.
 
@@ -183,11 +190,11 @@ def score(layer: Layer) -> tuple[str, float]:
     return layer.name, sensitivity(layer.weight, layer.axes)
 
 
-def attempt(job: Job, threads: int, start: float) -> tuple[Record | None, Job | None]:
+def attempt(job: Job, crew: Crew, start: float) -> tuple[Record | None, Job | None]:
     """The job's record; or, if float16 did not hold some layer, nothing written and the job to try instead."""
     uploads = begin(job)
     try:
-        receipts = write(job, uploads, threads)
+        receipts = write(job, uploads, crew)
         keep = rejected(job, receipts)
         if keep is None:
             return publish(job, uploads, receipts, start), None
@@ -216,30 +223,16 @@ def abandon(uploads: Iterable[storage.Upload]) -> None:
         storage.abort(upload)
 
 
-def write(job: Job, uploads: Sequence[storage.Upload], threads: int) -> list[parts.Receipt]:
+def write(job: Job, uploads: Sequence[storage.Upload], crew: Crew) -> list[parts.Receipt]:
     """Every part of every variant is in its upload; receipts in the order of the parts."""
     pieces = stats_pieces(job.layout)
-    stats = parts.merged_stats(pieces, spread(parts.measure, pieces, threads))
+    stats = parts.merged_stats(pieces, crew.map(parts.measure, pieces))
 
     def one(part: Part) -> parts.Receipt:
         return parts.write_part(part, uploads, stats, last=part is job.layout.parts[-1])
 
-    receipts = spread(one, job.layout.parts[:-1], threads)
+    receipts = crew.map(one, job.layout.parts[:-1])
     return receipts + [one(part) for part in job.layout.parts[-1:]]
-
-
-def spread(function: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
-    """`function` over `items` on that many threads; results in order, the first error raised."""
-    if threads == 1 or len(items) < 2:
-        return [function(item) for item in items]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            return list(pool.map(function, items))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def rejected(job: Job, receipts: Sequence[parts.Receipt]) -> Keep | None:

@@ -20,6 +20,7 @@ from batchconv.engine import header
 from batchconv.errors import StorageError
 from batchconv.ir import bin as parts
 from batchconv.ir.layout import Part, Piece, stats_pieces
+from batchconv.pool import Crew
 from batchconv.storage import Upload
 from batchconv.tensor import Array
 from batchconv.weight import Weight
@@ -150,7 +151,7 @@ def load(request: Request, prefix: str, slots: int, *, threads: int) -> Bundles:
 def sense(prefix: str, number: int, *, threads: int) -> None:
     """The sensitivities of one bundle of layers are known."""
     spool = Spool(prefix)
-    spool.put(f"sensed-{number}", dict(conversion.spread(conversion.score, spool.get(f"sense-{number}"), threads)))
+    spool.put(f"sensed-{number}", dict(Crew(threads).map(conversion.score, spool.get(f"sense-{number}"))))
 
 
 def lay(prefix: str, sensed: int, keep: Keep, slots: int, *, threads: int) -> Bundles:
@@ -192,7 +193,7 @@ def measure(prefix: str, number: int, *, threads: int) -> None:
     """The statistics of one bundle of pieces are known."""
     spool = Spool(prefix)
     pieces: list[Piece] = spool.get(f"measure-{number}")
-    spool.put(f"measured-{number}", (pieces, conversion.spread(parts.measure, pieces, threads)))
+    spool.put(f"measured-{number}", (pieces, Crew(threads).map(parts.measure, pieces)))
 
 
 def statistics(spool: Spool, numbers: Sequence[int]) -> dict[Weight, Array]:
@@ -206,7 +207,7 @@ def write(prefix: str, number: int, *, threads: int) -> None:
     spool = Spool(prefix)
     bundle, uploads, numbers = spool.get(f"write-{number}")
     stats = statistics(spool, numbers)
-    receipts = conversion.spread(lambda part: parts.write_part(part, uploads, stats), bundle, threads)
+    receipts = Crew(threads).map(lambda part: parts.write_part(part, uploads, stats), bundle)
     spool.put(f"written-{number}", receipts)
 
 

@@ -1,0 +1,80 @@
+"""One function over many items: on threads, or on forked processes where the interpreter's lock would be in the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from batchconv.errors import ResourceError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_work: tuple[Callable[[Any], Any], Sequence[Any]] = (repr, ())
+"""What forked processes inherit: the function and its items; only indices and results travel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """How many items are worked on at a time, and whether each worker may be a process.
+
+    Short numpy calls of two threads wait for each other's lock up to half of the time, and more on a busy machine.
+    """
+
+    workers: int = 1
+    processes: bool = False
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """`function` of each item, in order; the first error raised.
+
+        Processes are forked only where this one has a single thread: a fork of others' locks could hang.
+        """
+        if self.workers == 1 or len(items) < 2:
+            return [function(item) for item in items]
+        if self.processes and threading.active_count() == 1:
+            return _forked(function, items, self.workers)
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                return list(pool.map(function, items))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _forked(function: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    global _work
+    _work = function, items
+    try:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _settle) as pool:
+            try:
+                return list(pool.map(_one, range(len(items))))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    except BrokenProcessPool:
+        raise ResourceError("a process that wrote a part was killed: was there enough memory?") from None
+    finally:
+        _work = (repr, ())
+
+
+def _one(index: int) -> Any:
+    function, items = _work
+    return function(items[index])
+
+
+def _settle() -> None:
+    """A forked process leaves Ctrl-C to its parent, and ends when that does (prctl PR_SET_PDEATHSIG)."""
+    import ctypes
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
