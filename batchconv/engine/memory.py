@@ -13,7 +13,7 @@ from batchconv.convert import Request, Variant
 from batchconv.engine.header import Header
 from batchconv.formats import FORMATS
 
-PROCESS = 42 << 20
+PROCESS = 48 << 20
 """A child with numpy and our modules, before any model."""
 
 NODE = 2 << 10
@@ -25,8 +25,11 @@ WEIGHT = 4 << 10
 PLAIN, HALF, SCALED = 0, 4 << 10, 15 << 10
 """What a recipe and its operations take more in each variant: as it is, in 16 bits, with scales and zero points."""
 
-SCRATCH = 6 << 20
+SCRATCH = {PLAIN: 5 << 20, HALF: 8 << 20, SCALED: 14 << 20}
 """Blocks in flight on one thread: what is read, computed on and written."""
+
+AHEAD = 18 << 20
+"""What a thread reads ahead from a store."""
 
 SCATTERED = 32 << 20
 """Blocks of a weight that is read across its rows (`ir.layout.SCATTERED`): two of them and half of what follows."""
@@ -77,11 +80,12 @@ def recipe(variant: Variant) -> int:
 
 def scratch(header: Header, request: Request) -> int:
     """Blocks of one thread; those from a store are larger."""
-    least = SCRATCH if all(storage.is_local(url) for url, _ in header.sources) else 4 * SCRATCH
+    kind = max(map(recipe, request.variants), default=PLAIN)
+    least = SCRATCH[kind] + (0 if all(storage.is_local(url) for url, _ in header.sources) else AHEAD)
     if not header.scattered:
         return least
     block = min(SCATTERED, header.largest)
-    extra = {PLAIN: 0, HALF: block // 2, SCALED: block * 5 // 4}[max(map(recipe, request.variants), default=0)]
+    extra = {PLAIN: 0, HALF: block // 2, SCALED: block * 5 // 4}[kind]
     return least + 2 * block + extra
 
 
