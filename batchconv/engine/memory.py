@@ -25,7 +25,7 @@ WEIGHT = 4 << 10
 PLAIN, HALF, SCALED = 0, 4 << 10, 15 << 10
 """What a recipe and its operations take more in each variant: as it is, in 16 bits, with scales and zero points."""
 
-SCRATCH = {PLAIN: 5 << 20, HALF: 8 << 20, SCALED: 14 << 20}
+SCRATCH = {PLAIN: 5 << 20, HALF: 8 << 20, SCALED: 25 << 19}
 """Blocks in flight on one thread: what is read, computed on and written."""
 
 AHEAD = 18 << 20
