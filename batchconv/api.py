@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from batchconv.convert import Record, Request, Variant, convert
 from batchconv.errors import BadModel
 from batchconv.frontends.translate import Input
-from batchconv.inputs import parse_input, parse_shape
+from batchconv.inputs import parse_inputs, parse_shape
 from batchconv.quantize import Compression
 from batchconv.shape import Shape
 from batchconv.tensor import DType
@@ -71,10 +71,20 @@ def inputs_of(given: Any) -> tuple[Input, ...]:
     if given is None:
         return ()
     if isinstance(given, Mapping):
-        return tuple(Input(key, shape=shape_of(shape)) for key, shape in given.items())
+        given = list(given.items())
     if isinstance(given, (str, tuple)):
         given = [given]
-    return tuple(parse_input(item) if isinstance(item, str) else tuple_input(item) for item in given)
+    if not isinstance(given, Iterable):
+        raise BadModel(f"input {given!r} is not a text, a list, a mapping or a tuple")
+    return tuple(found for item in given for found in _inputs_of_item(item))
+
+
+def _inputs_of_item(item: Any) -> tuple[Input, ...]:
+    if isinstance(item, str):
+        return parse_inputs(item)
+    if isinstance(item, tuple) and item and isinstance(item[0], str):
+        return (tuple_input(item),)
+    raise BadModel(f"input {item!r} is not a text like 'x[1,3]' or a tuple (name, shape, type)")
 
 
 def tuple_input(item: tuple[Any, ...]) -> Input:
@@ -84,8 +94,10 @@ def tuple_input(item: tuple[Any, ...]) -> Input:
     shape: Shape = None
     shaped = False
     for part in rest:
+        if part is None:
+            continue
         if _is_type(part):
-            dtype = part if isinstance(part, DType) else DType.of(_numpy_type(part))
+            dtype = _dtype(part)
         else:
             shape, shaped = shape_of(part), True
     return Input(str(name), dtype, shape, shaped=shaped)
@@ -95,14 +107,21 @@ def _is_type(part: Any) -> bool:
     return isinstance(part, (type, np.dtype, DType)) or hasattr(part, "to_dtype")
 
 
-def _numpy_type(part: Any) -> npt.DTypeLike:
-    """The numpy type of a type, a numpy dtype, or an `openvino.Type`."""
+def _dtype(part: Any) -> DType:
+    """The element type that a type, a numpy dtype, or an `openvino.Type` means; BadModel if there is none."""
+    if isinstance(part, DType):
+        return part
     converted: npt.DTypeLike = part.to_dtype() if hasattr(part, "to_dtype") else part
-    return converted
+    try:
+        return DType.of(converted)
+    except (KeyError, TypeError):
+        raise BadModel(f"element type {part!r} is not one of OpenVINO's") from None
 
 
 def shape_of(shape: ShapeLike) -> Shape:
     """`'[1,?,3]'` or `[1, -1, 3]` as a shape."""
     if isinstance(shape, str):
         return parse_shape(shape)
+    if not isinstance(shape, Iterable):
+        raise BadModel(f"shape {shape!r} is not a text like '[1,?,3]' or a list")
     return parse_shape("[" + ",".join(str(dim) for dim in shape) + "]")

@@ -14,6 +14,10 @@ from batchconv.tensor import Array, DType
 _ITEM = re.compile(
     r"(?P<name>.*?)\s*(?P<shape>[\[(][^\[\]()]*[\])])?\s*(?:\{(?P<dtype>\w+)\})?\s*(?:->\s*(?P<value>.+))?", re.S
 )
+_BETWEEN = re.compile(r"(?<=[\]})])\s*,\s*")
+"""The comma between two inputs, which is never the one within a name."""
+LARGEST = 1 << 31
+"""No dimension is larger."""
 _LONG = {"float": "f32", "float32": "f32", "float16": "f16", "half": "f16", "float64": "f64", "double": "f64"}
 _LONG |= {"int64": "i64", "int32": "i32", "int8": "i8", "uint8": "u8", "bool": "boolean"}
 
@@ -37,6 +41,11 @@ def parse_input(text: str) -> Input:
     )
 
 
+def parse_inputs(text: str) -> tuple[Input, ...]:
+    """The inputs of `'a[1,3],b{i32}'`."""
+    return tuple(map(parse_input, _BETWEEN.split(text.strip())))
+
+
 def parse_shape(text: str) -> Shape:
     """`[1,3,?,8..16]` as a shape; `[...]` is any rank."""
     body = text.strip().strip("[]()").strip()
@@ -51,12 +60,11 @@ def parse_dim(text: str) -> Dim:
         return ANY
     low, dots, high = text.partition("..")
     try:
-        if dots:
-            return interval(int(low or 0), int(high) if high else None)
-        if int(text) >= 0:
-            return int(text)
+        least, most = int(low or 0) if dots else int(text), int(high) if high else None
     except ValueError:
-        pass
+        least, most = -1, None
+    if 0 <= least <= (LARGEST if most is None else most) <= LARGEST:
+        return interval(least, most) if dots else least
     raise BadModel(f"dimension {text!r} is not a number, '?', or a range like '1..8'")
 
 

@@ -90,7 +90,7 @@ class Constructor:
         while given and given[-1] is None:
             given.pop()
         if None in given:
-            raise InternalError(f"{self.row.type}: an input in the middle is missing")
+            raise BadModel(f"{self.row.type}: an input in the middle is missing")
         return build(self.row, tuple(v for v in given if v is not None), self.row.check_attrs(attrs), name)
 
     def __call__(self, *inputs: Value | None, name: str = "", **attrs: Any) -> Value:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from batchconv import packing, storage
-from batchconv.errors import BadModel
+from batchconv.errors import BadModel, Unsupported
 from batchconv.tensor import Array, DType, Region, Spec
 
 INLINE = 1024
@@ -167,6 +167,8 @@ class Weight:
 def inline(array: Array, dtype: DType | None = None) -> Weight:
     """A recipe that carries `array` itself (for small values that we compute; codes if `dtype` is sub-byte)."""
     dtype = dtype or DType.of(array.dtype)
+    if dtype is DType.STRING:
+        raise Unsupported("texts are not supported")
     array = np.asarray(array, dtype.numpy, order="C")
     return Weight(Spec(dtype, array.shape), packing.pack(array, dtype))
 

@@ -124,8 +124,27 @@ def test_input_syntax() -> None:
         parse_input("x{f99}")
 
 
+@pytest.mark.parametrize("text", ["8..2", "-2", "99999999999999999999", "1..99999999999999999999", "a..b", "1.5"])
+def test_dimensions_that_are_none(text: str) -> None:
+    with pytest.raises(BadModel, match="is not a number, '\\?', or a range"):
+        parse_input(f"x[{text},3]")
+
+
+def test_inputs_that_are_none() -> None:
+    for given, message in [
+        (5, "input 5 is not a text, a list, a mapping or a tuple"),
+        ([5], r"input 5 is not a text like 'x\[1,3\]' or a tuple"),
+        ({"x": 5}, "shape 5 is not a text"),
+        (("x", np.complex64), "element type <class 'numpy.complex64'> is not one of OpenVINO's"),
+    ]:
+        with pytest.raises(BadModel, match=message):
+            inputs_of(given)
+
+
 def test_inputs_in_every_spelling_of_the_interface() -> None:
     wanted = parse_input("x[1,3,?]")
+    assert inputs_of("x[1,3,?],a,b{i32}") == (wanted, parse_input("a,b{i32}"))
+    assert inputs_of({"x": (1, 3, -1), "y": None}) == (wanted, parse_input("y"))
     assert inputs_of("x[1,3,?]") == (wanted,)
     assert inputs_of({"x": [1, 3, -1]}) == (wanted,)
     assert inputs_of([("x", [1, 3, -1])]) == (wanted,)

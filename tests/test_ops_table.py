@@ -117,7 +117,7 @@ def test_trailing_inputs_left_out_are_none() -> None:
         (lambda: ops.concat(axis=0), BadModel, "Concat takes data*, 0 given"),
         (lambda: ops.relu(p("f32[1]"), alpha=1), InternalError, "Relu has no attribute alpha"),
         (lambda: ops.concat(p("f32[1]")), InternalError, "Concat needs attribute 'axis'"),
-        (lambda: ops.swish(None, p("f32[]")), InternalError, "Swish: an input in the middle is missing"),
+        (lambda: ops.swish(None, p("f32[]")), BadModel, "Swish: an input in the middle is missing"),
         (lambda: ops.concat(p("f32[1]"), axis=1.5), BadModel, "attribute 'axis' = 1.5 is not an integer"),
         (lambda: ops.concat(p("f32[1]"), axis="x"), BadModel, "attribute 'axis' = 'x' is not an integer"),
         (lambda: ops.clamp(p("f32[1]"), min="a", max=1), BadModel, "attribute 'min' = 'a' is not a number"),

@@ -62,7 +62,6 @@ def wanting(model: Model, registry: Registry, request: Request) -> str:
     if not (request.inputs or request.outputs or unsupported(model, registry)):
         return ""
     walk = Walk(model, registry)
-    walk.feed(request.inputs)
-    outputs = [walk.tensor(name) for name in request.outputs] or model.outputs
+    outputs = walk.begin(request.inputs, request.outputs, {})
     missing = unsupported(replace(model, nodes=walk.needed(outputs)), registry)
     return unsupported_text(missing) if missing else ""

@@ -7,26 +7,23 @@ translator a node, inputs bound to positional parameters and attributes to keywo
 
 from __future__ import annotations
 
-import inspect
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, TypeVar
 
 from batchconv import ops
 from batchconv.errors import BadModel, ConversionError, InternalError, Unsupported
+from batchconv.frontends.binding import Entry, Translator, call, entry_of
 from batchconv.graph import Graph, Op, Value, ordered
 from batchconv.opset import origin
 from batchconv.rewrite import rename
-from batchconv.shape import Shape, text
+from batchconv.shape import Dim, Shape, text
 from batchconv.tensor import Array, DType
-from batchconv.weight import Weight, inline
+from batchconv.weight import Weight, fill, inline
 
-Translator = Callable[..., "Value | Op | tuple[Value, ...]"]
 Registered = TypeVar("Registered", bound=Translator)
-NODE = "_node"
-"""Name of the keyword by which a translator asks for the Node itself (number of outputs, opset, tops)."""
 
 
 @dataclass(slots=True)
@@ -93,20 +90,6 @@ class Model:
         return self.url.rstrip("/").rsplit("/", 1)[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One registered translator: since which operator version, and its signature taken apart."""
-
-    since: int
-    function: Translator
-    least: int
-    most: int | None
-    keywords: Mapping[str, Any]
-    takes_node: bool
-    open: bool
-    where: str
-
-
 @dataclass
 class Registry:
     """The translators of one framework, by (domain, operator)."""
@@ -156,26 +139,6 @@ def _positional(constructor: Translator) -> Translator:
     return translator
 
 
-@cache
-def entry_of(since: int, function: Translator) -> Entry:
-    """The signature of a translator, taken apart once, and only if a model uses it."""
-    parameters = inspect.signature(function).parameters.values()
-    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != NODE}
-    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    code = inspect.unwrap(function).__code__.co_filename.replace("\\", "/").split("/")
-    return Entry(
-        since,
-        function,
-        sum(p.default is p.empty for p in positional),
-        None if variadic else len(positional),
-        keywords,
-        any(p.name == NODE for p in parameters),
-        any(p.kind is p.VAR_KEYWORD for p in parameters),
-        "/".join(code[-2:]),
-    )
-
-
 def unsupported(model: Model, registry: Registry) -> list[tuple[str, list[str]]]:
     """Every (operator, node names) of `model` that has no translator, in order of first appearance."""
     missing: dict[str, list[str]] = {}
@@ -214,10 +177,7 @@ def translate(model: Model, registry: Registry, inputs: Sequence[Input] = (), ou
 
 def _translate(model: Model, registry: Registry, inputs: Sequence[Input], outputs: Sequence[str]) -> Graph:
     walk = Walk(model, registry)
-    walk.feed(inputs)
-    wanted = [walk.tensor(name) for name in outputs] or model.outputs
-    if not wanted:
-        raise BadModel("the model has no outputs")
+    wanted = walk.begin(inputs, outputs, inferred(model, registry, inputs))
     needed = walk.needed(wanted)
     missing = unsupported(replace(model, nodes=needed), registry)
     if missing:
@@ -225,6 +185,30 @@ def _translate(model: Model, registry: Registry, inputs: Sequence[Input], output
     for node in needed:
         walk.run(node)
     return walk.graph(wanted, outputs)
+
+
+def inferred(model: Model, registry: Registry, asked: Sequence[Input]) -> dict[str, Input]:
+    """What the inner tensors where the graph is to be cut are, as far as the network before them tells.
+
+    Only of those whose type or shape was not asked for; of a part that cannot be converted nothing is known.
+    """
+    walk = Walk(model, registry)
+    declared = {entry.name for entry in model.inputs}
+    named = {walk.find(entry.name): entry for entry in asked}
+    cuts = [name for name, entry in named.items() if name not in declared and not (entry.dtype and entry.shaped)]
+    found: dict[str, Input] = {}
+    if cuts:
+        walk.feed([entry for name, entry in named.items() if name in declared], {})
+    for name in filter(None, cuts):
+        try:
+            for node in walk.needed([name]):
+                walk.run(node)
+            value = walk.value(name)
+        except ConversionError:
+            continue
+        if value is not None:
+            found[name] = Input(name, value.dtype, value.shape)
+    return found
 
 
 def producers(nodes: Sequence[Node]) -> dict[str, Node]:
@@ -253,25 +237,45 @@ class Walk:
         self.cut = False
         self.by_node = {node.name: node for node in reversed(model.nodes) if node.name}
 
-    def tensor(self, name: str) -> str:
-        """The tensor that `name` means: a tensor name, else the first output of the node of that name."""
-        if name in self.producer or name in self.model.weights or any(i.name == name for i in self.model.inputs):
-            return name
-        for alias in (name.removesuffix(":0"), name + ":0"):
-            if alias in self.producer:
+    def find(self, name: str) -> str | None:
+        """The tensor that `name` means: a tensor name, else an output (`:0` the first) of the node of that name."""
+        for alias in (name, name.removesuffix(":0"), name + ":0"):
+            if alias in self.producer or alias in self.model.weights or any(i.name == alias for i in self.model.inputs):
                 return alias
-        if name in self.by_node and self.by_node[name].outputs:
-            return self.by_node[name].outputs[0]
-        raise BadModel(f"the model has no tensor or node '{name}'")
+        node, _, port = name.rpartition(":")
+        for found, at in ((self.by_node.get(name), "0"), (self.by_node.get(node), port)):
+            if found is not None and at.isdecimal() and int(at) < len(found.outputs):
+                return found.outputs[int(at)] or None
+        return None
 
-    def feed(self, asked: Sequence[Input]) -> None:
-        """Parameters for the declared inputs, as overridden, and for the tensors where the graph is cut."""
-        overrides = {self.tensor(i.name): i for i in asked}
+    def begin(self, asked: Sequence[Input], outputs: Sequence[str], known: Mapping[str, Input]) -> list[str]:
+        """The inputs are fed; returns the tensors of the wanted outputs. BadModel for every name that means none."""
+        names = [*(entry.name for entry in asked), *outputs]
+        lost = [name for name in names if self.find(name) is None]
+        if lost:
+            raise BadModel("the model has no tensor or node " + ", ".join(f"'{name}'" for name in dict.fromkeys(lost)))
+        self.feed(asked, known)
+        wanted = [found for found in map(self.find, outputs) if found] or self.model.outputs
+        if not wanted:
+            raise BadModel("the model has no outputs")
+        return wanted
+
+    def feed(self, asked: Sequence[Input], known: Mapping[str, Input]) -> None:
+        """Parameters for the declared inputs, as overridden, and for the tensors where the graph is cut.
+
+        known: what of the latter is (type f32 and any shape where nothing is).
+        """
+        overrides: dict[str, Input] = {}
+        for entry in asked:
+            name = self.find(entry.name) or entry.name
+            if name in overrides:
+                raise BadModel(f"input '{entry.name}' is given twice")
+            overrides[name] = entry
         self.cut = not overrides.keys() <= {declared.name for declared in self.model.inputs}
         for declared in self.model.inputs:
             self.enter(declared.name, declared, overrides.pop(declared.name, None))
         for name, cut in overrides.items():
-            self.enter(name, Input(name, DType.F32), cut)
+            self.enter(name, known.get(name) or Input(name, DType.F32), cut)
 
     def enter(self, name: str, declared: Input, asked: Input | None) -> None:
         """Tensor `name` becomes a Parameter, or the Constant it is frozen to."""
@@ -342,9 +346,8 @@ class Walk:
         fresh: dict[Op, Op] = {}
         wanted = [(name, value) for name, value in zip(node.outputs, values) if name]
         if sum(bool(name) for name in node.outputs) > len(wanted):
-            raise InternalError(
-                f"the translator gave {len(values)} of {len(node.outputs)} outputs", node=node.label, op=node.op
-            )
+            text = f"{len(node.outputs)} outputs are wanted, of which {len(values)} can be converted"
+            raise Unsupported(text, node=node.label, op=node.op)
         for name, value in wanted:
             if value in self.bound or value.op.type in ("Parameter", "Constant") or value.op.origin != node.label:
                 self.names.setdefault(value, []).append(name)
@@ -376,37 +379,17 @@ class Walk:
 
 
 def frozen(name: str, dtype: DType, shape: Shape, value: Array) -> Value:
-    """A Constant in the place of input `name`; BadModel if the value does not fit the shape."""
+    """A Constant in the place of input `name`: a number everywhere, or a list; BadModel if it does not fit."""
     array = value.astype(dtype.numpy)
-    if shape is not None and array.ndim == 0:
-        array = array.reshape((1,) * len(shape))
-    if shape is not None and (
-        len(shape) != array.ndim or any(isinstance(d, int) and d != n for d, n in zip(shape, array.shape))
-    ):
+    wanted = array.shape if shape is None else tuple(dim if isinstance(dim, int) else 1 for dim in shape)
+    if array.ndim == 0:
+        weight = fill(array.item(), dtype, wanted)
+    elif shape is not None and math.prod(wanted) != array.size and not _fits(array.shape, shape):
         raise BadModel(f"value of shape {list(array.shape)} for input '{name}' of shape {text(shape)}")
-    return ops.constant(inline(array, dtype), name).op.with_names(0, [name]).value()
+    else:
+        weight = inline(array if math.prod(wanted) != array.size else array.reshape(wanted), dtype)
+    return ops.constant(weight, name).op.with_names(0, [name]).value()
 
 
-def call(entry: Entry, node: Node, inputs: list[Value | None]) -> Value | Op | tuple[Value, ...]:
-    """The translator called with inputs and attributes bound by its signature."""
-    while inputs and inputs[-1] is None:
-        inputs.pop()
-    if len(inputs) < entry.least or (entry.most is not None and len(inputs) > entry.most):
-        raise BadModel(
-            f"{len(inputs)} inputs given, {entry.least} to {entry.most if entry.most is not None else 'any'} wanted"
-        )
-    if any(value is None for value in inputs[: entry.least]):
-        raise BadModel("a required input is left out")
-    attrs = dict(node.attributes())
-    foreign = [] if entry.open else sorted(set(attrs) - set(entry.keywords))
-    if foreign:
-        raise Unsupported(f"attribute {', '.join(f'{name!r}' for name in foreign)} is not supported")
-    absent = [n for n, default in entry.keywords.items() if default is inspect.Parameter.empty and n not in attrs]
-    if absent:
-        raise BadModel(f"attribute {', '.join(f'{name!r}' for name in absent)} is missing")
-    if entry.takes_node:
-        attrs[NODE] = node
-    try:
-        return entry.function(*inputs, **attrs)
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise InternalError(f"{type(error).__name__}: {error}") from error
+def _fits(sizes: Sequence[int], shape: Sequence[Dim]) -> bool:
+    return len(sizes) == len(shape) and all(not isinstance(dim, int) or dim == n for dim, n in zip(shape, sizes))

@@ -136,8 +136,10 @@ def _unsqueeze(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Output:
     if data.shape is not None and found is not None:
         rank = len(data.shape) + len(found)
         places = {axis_of(axis, rank) for axis in found}
+        if len(places) < len(found):
+            raise BadModel(f"axes {list(found)} name an axis twice")
         dims = iter(data.shape)
-        shape = tuple(1 if i in places else next(dims) for i in range(len(data.shape) + len(places)))
+        shape = tuple(1 if i in places else next(dims) for i in range(rank))
     want_integers(axes, "axes")
     want_rank(axes, "axes", 0, 1)
     return Output(data.dtype, shape, (), moved(inputs[:1], data.dtype, shape, lambda grid: grid.reshape(static(shape))))
@@ -203,7 +205,7 @@ def _split(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> tuple[Output, 
     axis = axis_value(inputs[1], len(data.shape))
     if axis is None:
         return (Output(data.dtype, (ANY,) * len(data.shape)),) * count
-    dim = data.shape[axis]
+    dim = _dim(data.shape, axis)
     if isinstance(dim, int) and dim % count:
         raise BadModel(f"an axis of {dim} elements cannot be split into {count} equal parts")
     return parts(data, axis, [dim // count] * count)
@@ -235,7 +237,13 @@ def _variadic_split(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> tuple
     if axis is None or numbers(inputs[2]) is None:
         dims = (ANY,) * len(data.shape) if axis is None else (*data.shape[:axis], ANY, *data.shape[axis + 1 :])
         return (Output(data.dtype, dims),) * len(lengths)
-    return parts(data, axis, _lengths(data.shape[axis], lengths))
+    return parts(data, axis, _lengths(_dim(data.shape, axis), lengths))
+
+
+def _dim(shape: Sequence[Dim], axis: int) -> Dim:
+    if not shape:
+        raise BadModel("a scalar cannot be split")
+    return shape[axis]
 
 
 def _lengths(dim: Dim, lengths: Sequence[int]) -> list[Dim]:

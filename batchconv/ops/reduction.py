@@ -34,6 +34,7 @@ def reduced(shape: Shape, axes: Sequence[int] | None, keep_dims: bool) -> Shape:
 
 def _folded(grid: Array, axes: Sequence[int], shape: tuple[Any, ...], rule: Rule, dtype: DType) -> Array:
     """The items along `axes` joined two by two."""
+    axes = axes if grid.ndim else ()
     rest = [i for i in range(grid.ndim) if i not in axes]
     rows = grid.transpose(*rest, *axes).reshape(int(np.prod([grid.shape[i] for i in rest], dtype=int)), -1)
     out = np.empty(len(rows), object)

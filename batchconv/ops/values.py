@@ -18,6 +18,8 @@ from batchconv.shape import ANY, Dim, Interval, Shape, interval, is_static, same
 from batchconv.tensor import Array, DType
 
 LOWEST = -(1 << 63)
+LONGEST = 1 << 12
+"""How many sizes or axes a value may list (a file that declares 2**31 of them must not make us make them)."""
 UNKNOWN = Interval(LOWEST)
 MAYBE = Interval(0, 1)
 
@@ -226,7 +228,11 @@ def items_of(value: Value) -> tuple[Any, ...] | None:
     known = value.known
     if known is not None:
         return known.items
-    return (UNKNOWN,) * size(value.shape) if value.shape is not None and is_static(value.shape) else None
+    if value.shape is None or not is_static(value.shape):
+        return None
+    if size(value.shape) > LONGEST:
+        raise BadModel(f"{size(value.shape)} sizes or axes are too many")
+    return (UNKNOWN,) * size(value.shape)
 
 
 def dims_of(value: Value) -> Shape:

@@ -397,6 +397,26 @@ REFUSED = [
      "Dropout 'y': dropout in training mode is not supported (see onnx/norm.py)"),
     (node("ConstantOfShape", "s"), {"s": i(1 << 30, 1 << 30)}, BadModel,
      "ConstantOfShape 'y': a constant of shape [1073741824, 1073741824] cannot be made (see onnx/generate.py)"),
+    (node("Conv", "x w", pads="same"), W, BadModel,
+     "Conv 'y': attribute 'pads' = 'same' must be a list of integers (see onnx/nn.py)"),
+    (node("Conv", "x w", strides=[1]), {"w": f(4, 3, 3)}, BadModel,
+     "Conv 'y': data of rank 4 and weights of rank 3 do not fit together (see onnx/nn.py)"),
+    (node("ConvTranspose", "x w", output_shape=[1, 2, 3]), W, BadModel,
+     "ConvTranspose 'y': attribute 'output_shape' = [1, 2, 3] must have 2 elements (see onnx/nn.py)"),
+    (node("ConvInteger", "x w", group=1.5), W, BadModel,
+     "ConvInteger 'y': attribute 'group' = 1.5 must be an integer (see onnx/nn.py)"),
+    (node("Relu", "x", "y z"), {}, Unsupported, "Relu 'y': 2 outputs are wanted, of which 1 can be converted"),
+    (node("Greater", "- x"), {}, BadModel, "Greater 'y': a required input is left out (see onnx/arithmetic.py)"),
+    (node("Resize", "x - s"), {"s": np.float32([2])}, BadModel,
+     "Resize 'y': scales or sizes of shape [1] for data of rank 4 (see onnx/resize.py)"),
+    (node("GatherND", "x k", batch_dims=-7), {"k": i([0])}, BadModel,
+     "GatherND 'y': indices of 1 axes after -7 are too deep for data of rank 4 (see onnx/indexing.py)"),
+    (node("Unsqueeze", "x k"), {"k": i(0, 0)}, BadModel,
+     "Unsqueeze 'y': axes [0, 0] name an axis twice (see onnx/movement.py)"),
+    (node("ConstantOfShape", "k", value=1), {"k": i(2)}, BadModel,
+     "ConstantOfShape 'y': attribute 'value' = 1 must be a tensor (see onnx/generate.py)"),
+    (node("Resize", "x - s"), {"s": np.float32([1, 1, 1, np.inf])}, BadModel,
+     "Resize 'y': a number among its attributes, sizes or constants is too large (see onnx/resize.py)"),
     (node("Resize", "x - s", coordinate_transformation_mode="tf_crop_and_resize"), {"s": np.float32([1, 1, 2, 2])},
      Unsupported, "Resize 'y': attribute 'coordinate_transformation_mode' = 'tf_crop_and_resize' is not supported"
      " (see onnx/resize.py)"),
@@ -409,6 +429,29 @@ def test_refused(tmp_path: Path, made: Any, weights: Any, kind: Any, message: st
     with pytest.raises(kind) as caught:
         graph_of(tmp_path / "m.onnx")
     assert str(caught.value) == f"m.onnx: {message}"
+
+
+@pytest.mark.parametrize(
+    "op", ["Reshape", "Expand", "Tile", "Pad", "Slice", "ConstantOfShape", "GatherND", "AffineGrid"]
+)
+def test_a_list_of_many_sizes_is_refused(tmp_path: Path, op: str) -> None:
+    """A dimension in the file must not become a list in memory."""
+    inputs = {"ConstantOfShape": "s", "Slice": "x s s"}.get(op, "x s")
+    model = onnx_model([node(op, inputs)], IMAGE | {"s": i(1)}, opset=20, shapes={"s": [1 << 31]})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BadModel, match=r"too many|too deep|a grid of"):
+        graph_of(tmp_path / "m.onnx")
+
+
+def test_a_large_fill_is_made_when_the_network_runs(tmp_path: Path) -> None:
+    model = onnx_model([node("ConstantOfShape", "s", "c"), node("Add", "x c")], ROWS, weights={"s": i(1 << 20, 4, 6)},
+                       opset=13)  # fmt: skip
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    graph = translate(read(str(tmp_path / "m.onnx")), registry)
+    assert "Broadcast" not in [op.type for op in graph.ops()]
+    huge = onnx_model([node("ConstantOfShape", "s")], {}, weights={"s": i(1 << 30, 4)}, opset=13)
+    (tmp_path / "m.onnx").write_bytes(huge.SerializeToString())
+    assert [op.type for op in graph_of(tmp_path / "m.onnx").ops()].count("Broadcast") == 1
 
 
 def test_a_wrong_weight_is_seen(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 
 from batchconv import ops
 from batchconv.errors import Unsupported
+from batchconv.frontends.binding import Translator
 from batchconv.frontends.onnx.forms import aligned, cast, like
 from batchconv.frontends.onnx.registry import onnx
-from batchconv.frontends.translate import Translator
 from batchconv.graph import Value
 
 onnx.rename(

@@ -133,6 +133,8 @@ def col2im(
 def affine_grid(theta: Value, size: Value, *, align_corners: int = 0) -> Value:
     """Places in [-1, 1] of a regular grid, each taken through the affine map of its image."""
     spatial = need_shape(size)[0] - 2
+    if spatial not in (2, 3):
+        raise BadModel(f"a grid of {spatial} dimensions")
     axes = [_places(size, at + 2, bool(align_corners), theta.dtype) for at in range(spatial)]
     shape = ops.slice(size, i64([2]), i64([2 + spatial]), i64([1]))
     grid = []

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from batchconv import ops
-from batchconv.errors import BadModel
+from batchconv.errors import BadModel, Unsupported
 from batchconv.graph import Value, need_rank
 from batchconv.shape import axis_of
 from batchconv.tensor import DType
 
 
 def like(number: Any, value: Value) -> Value:
-    """A scalar (or small array) in the element type of `value`."""
+    """A scalar (or small array) in the element type of `value`; Unsupported if that is text."""
+    if value.dtype is DType.STRING:
+        raise Unsupported("texts are not supported")
     return ops.const(np.asarray(number), value.dtype)
 
 
@@ -49,6 +51,9 @@ def picked(value: Value, indices: Sequence[int]) -> Value:
     """The elements of a 1-D value at `indices`, 1-D."""
     array = value.array
     if array is not None:
+        wrong = [index for index in indices if not -array.size <= index < array.size]
+        if wrong:
+            raise BadModel(f"element {wrong[0]} of {array.size} is asked for")
         return ops.const(array[list(indices)], value.dtype)
     return ops.gather(value, i64(list(indices)), i64(0))
 

@@ -16,6 +16,8 @@ from batchconv.tensor import DType
 from batchconv.weight import Weight, fill, read
 
 _LARGEST = 1 << 40
+_STORED = 1 << 26
+"""Elements up to which a fill is written out; larger ones are made when the network runs."""
 
 
 @onnx.op("ConstantOfShape")
@@ -32,6 +34,8 @@ def constant_of_shape(shape: Value, *, value: Weight | None = None) -> Value:
         size *= dim
     if min(wanted, default=0) < 0 or size > _LARGEST:
         raise BadModel(f"a constant of shape {wanted} cannot be made")
+    if size > _STORED:  # a file of a kilobyte must not fill a disk
+        return ops.broadcast(ops.const(element.reshape(()), dtype), i64(wanted))
     return ops.constant(fill(element.reshape(-1)[0], dtype, tuple(wanted)))
 
 

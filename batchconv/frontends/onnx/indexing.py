@@ -39,6 +39,8 @@ def gather_nd(x: Value, indices: Value, *, batch_dims: int = 0) -> Value:
     depth = (indices.shape or (None,))[-1]
     if not isinstance(depth, int):
         raise BadModel("the last dimension of the indices must be known")
+    if not 0 <= batch_dims <= batch_dims + depth <= need_rank(x):
+        raise BadModel(f"indices of {depth} axes after {batch_dims} are too deep for data of rank {x.rank}")
     at = counted(indices, dims(x, batch_dims, batch_dims + depth))
     return ops.gather_nd(x, at, batch_dims=batch_dims)
 

@@ -28,6 +28,7 @@ from batchconv.shape import Shape
 from batchconv.tensor import DType
 
 Ints = Sequence[int] | None
+_MOST_AXES = 1 << 12
 _CASTS = {"FLOAT": 1, "UINT8": 2, "INT8": 3, "UINT16": 4, "INT16": 5, "INT32": 6, "INT64": 7, "BOOL": 9, "FLOAT16": 10}
 _CASTS |= {"DOUBLE": 11, "UINT32": 12, "UINT64": 13}
 
@@ -75,7 +76,9 @@ def split(
 def split_in(
     x: Value, lengths: Value | None = None, *, axis: int = 0, num_outputs: int | None = None, _node: Any
 ) -> tuple[Value, ...]:
-    return _split(x, lengths, axis, num_outputs or len(_node.outputs))
+    if num_outputs not in (None, len(_node.outputs)):
+        raise BadModel(f"attribute 'num_outputs' = {num_outputs} for {len(_node.outputs)} outputs")
+    return _split(x, lengths, axis, len(_node.outputs))
 
 
 def _split(x: Value, lengths: Value | None, axis: int, count: int) -> tuple[Value, ...]:
@@ -130,7 +133,9 @@ def slice_inputs(x: Value, starts: Value, ends: Value, axes: Value | None = None
 
 def _length(shape: Shape) -> int:
     if not shape or not isinstance(shape[0], int):
-        raise BadModel("how many axes are sliced must be known")
+        raise BadModel("how many axes there are must be known")
+    if shape[0] > _MOST_AXES:
+        raise BadModel(f"{shape[0]} axes are too many")
     return shape[0]
 
 

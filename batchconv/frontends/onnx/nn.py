@@ -36,6 +36,8 @@ def spatial(x: Value, w: Value, kernel_shape: Ints) -> int:
     rank = x.rank or need_rank(w, "the weights")
     if w.shape is not None and kernel_shape and tuple(kernel_shape) != w.shape[2:] and w.is_static:
         raise BadModel(f"attribute 'kernel_shape' = {list(kernel_shape)} is not that of weights {list(w.shape)}")
+    if w.rank is not None and w.rank != rank:
+        raise BadModel(f"data of rank {rank} and weights of rank {w.rank} do not fit together")
     return rank - 2
 
 
@@ -88,6 +90,12 @@ def conv_transpose(
     count = spatial(x, w, kernel_shape)
     attrs = window(count, auto_pad, dilations, pads, strides)
     attrs["output_padding"] = tuple(output_padding or (0,) * count)
+    for name, values, fits in (
+        ("output_padding", output_padding, (count,)),
+        ("output_shape", output_shape, (count, count + 2)),
+    ):
+        if values and len(values) not in fits:
+            raise BadModel(f"attribute '{name}' = {list(values)} must have {count} elements")
     size = None
     if output_shape and not is_static((x.shape or (None,))[2:]):
         size = i64(list(output_shape[-count:]))
@@ -209,7 +217,13 @@ def lp_pool(
     rounding = "ceil_torch" if ceil_mode else "floor"
     powers = ops.power(ops.abs(x), like(p, x))
     mean = ops.avg_pool(powers, kernel=kernel, rounding_type=rounding, exclude_pad=False, **attrs)
-    return ops.power(ops.multiply(mean, like(math.prod(kernel), x)), like(1 / p, x))
+    return ops.power(ops.multiply(mean, like(math.prod(kernel), x)), like(_root(p), x))
+
+
+def _root(p: float) -> float:
+    if not p > 0:
+        raise BadModel(f"attribute 'p' = {p} must be above 0")
+    return 1 / p
 
 
 @onnx.op("GlobalAveragePool")
@@ -225,7 +239,7 @@ def global_max_pool(x: Value) -> Value:
 @onnx.op("GlobalLpPool")
 def global_lp_pool(x: Value, *, p: float = 2) -> Value:
     total = ops.reduce_sum(ops.power(ops.abs(x), like(p, x)), spatial_axes(x), keep_dims=True)
-    return ops.power(total, like(1 / p, x))
+    return ops.power(total, like(_root(p), x))
 
 
 @onnx.op("MatMul")
@@ -255,11 +269,33 @@ def gemm(
 
 @onnx.op("ConvInteger")
 def conv_integer(
-    x: Value, w: Value, x_zero: Value | None = None, w_zero: Value | None = None, **attributes: Any
+    x: Value,
+    w: Value,
+    x_zero: Value | None = None,
+    w_zero: Value | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints = None,
+    group: int = 1,
+    kernel_shape: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
 ) -> Value:
     x32 = centred(x, x_zero, 0)
     w32 = centred(w, None if w_zero is None else per_channel(w_zero, need_rank(w), 0), 0)
-    return cast(conv(x32, w32, **attributes), DType.I32)
+    return cast(
+        conv(
+            x32,
+            w32,
+            auto_pad=auto_pad,
+            dilations=dilations,
+            group=group,
+            kernel_shape=kernel_shape,
+            pads=pads,
+            strides=strides,
+        ),
+        DType.I32,
+    )
 
 
 @onnx.op("MatMulInteger")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from batchconv import ops
 from batchconv.errors import Unsupported
 from batchconv.frontends.onnx.forms import axis_in, cast, i64, like, per_channel, reshape
-from batchconv.frontends.onnx.nn import biased, conv
+from batchconv.frontends.onnx.nn import Ints, biased, conv
 from batchconv.frontends.onnx.registry import onnx
 from batchconv.frontends.onnx.tensors import dtype_of
 from batchconv.graph import Value, need_rank, need_shape
@@ -126,10 +124,25 @@ def qlinear_conv(
     scale: Value,
     zero: Value,
     b: Value | None = None,
-    **attributes: Any,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints = None,
+    group: int = 1,
+    kernel_shape: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
 ) -> Value:
     real = dequantize_linear(x, x_scale, x_zero)
-    y = conv(real, dequantize_linear(w, w_scale, w_zero, axis=0), **attributes)
+    y = conv(
+        real,
+        dequantize_linear(w, w_scale, w_zero, axis=0),
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        kernel_shape=kernel_shape,
+        pads=pads,
+        strides=strides,
+    )
     if b is not None:
         y = biased(y, ops.multiply(cast(b, F32), ops.multiply(along(x_scale, x, 1), w_scale)), need_rank(x))
     return quantized(y, along(scale, y, 1), along(zero, y, 1), zero.dtype)

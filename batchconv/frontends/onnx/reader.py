@@ -219,10 +219,12 @@ def _constant(key: str, value: Any) -> Weight | None:
     """The recipe of a Constant's attribute; None for texts and sparse tensors."""
     if isinstance(value, Weight):
         return value
-    if key in ("value_float", "value_floats"):
-        return inline(np.array(value, np.float32))
-    if key in ("value_int", "value_ints"):
-        return inline(np.array(value, np.int64))
+    for prefix, dtype in (("value_float", np.float32), ("value_int", np.int64)):
+        if key in (prefix, prefix + "s"):
+            try:
+                return inline(np.array(value, dtype))
+            except (ValueError, TypeError, OverflowError):
+                raise BadModel(f"attribute '{key}' has a value of another type") from None
     return None
 
 

@@ -48,6 +48,8 @@ class Batches:
     """The input of a recurrent layer as OpenVINO wants it: batch first, lengths and states given."""
 
     def __init__(self, x: Value, w: Value, r: Value, lengths: Value | None, layout: int) -> None:
+        if any(value.rank not in (None, 3) for value in (x, w, r)):
+            raise BadModel(f"data, weights and recurrence of rank {x.rank}, {w.rank}, {r.rank} must have rank 3")
         self.layout = layout
         self.x = x if layout else ops.transpose(x, i64([1, 0, 2]))
         size = shape_of(self.x)

@@ -12,6 +12,7 @@ from batchconv.errors import BadModel, Unsupported
 from batchconv.frontends.onnx.forms import axis_in, cast, dims, i64, known_ints
 from batchconv.frontends.onnx.registry import onnx
 from batchconv.graph import Value, need_rank
+from batchconv.shape import Interval
 
 _COORDINATES = {
     "half_pixel": "half_pixel",
@@ -43,6 +44,9 @@ def changed(x: Value, scales: Value | None, sizes: Value | None) -> list[int]:
     """The axes whose factor is not known to be 1."""
     factors = None if scales is None else scales.array
     lengths = known_ints(sizes)
+    for given in (value.shape for value in (scales, sizes) if value is not None):
+        if given not in (None, (x.rank,)) and not isinstance(given[0] if given else 0, Interval):
+            raise BadModel(f"scales or sizes of shape {list(given)} for data of rank {need_rank(x)}")
     axes = []
     for axis in range(need_rank(x)):
         if factors is not None and sizes is None and factors[axis] == 1:
@@ -120,6 +124,8 @@ def _on_all_axes(x: Value, value: Value | None, axes: Sequence[int] | None, size
     """Scales (others 1) or sizes (others as they are) of some axes as those of all."""
     if value is None or axes is None:
         return value
+    if value.rank not in (1, None):
+        raise BadModel(f"scales or sizes of rank {value.rank} must have rank 1")
     places = {axis_in(axis, x): at for at, axis in enumerate(axes)}
     parts = []
     for axis in range(need_rank(x)):
