@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -27,6 +29,24 @@ BACKUPS = ["int8_asym", "int8_sym", "mxfp8_e4m3", "fp8_e4m3", "none"]
 FRAMEWORKS = ("caffe", "onnx", "tensorflow", "mxnet", "kaldi")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what is under way is put away as at Ctrl-C."""
+
+
+@contextmanager
+def tidy_when_terminated() -> Iterator[None]:
+    """Inside, SIGTERM raises Terminated (batch systems send it before they kill)."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Group(click.Group):
     """Every error that batchconv raises on purpose becomes one line and exit code 1; never a traceback."""
 
@@ -39,8 +59,8 @@ class Group(click.Group):
             fail("out of memory: give --threads 1, or run it on a cluster with `batchconv run`")
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
-        except KeyboardInterrupt:
-            fail("interrupted; nothing half-written was left", 130)
+        except KeyboardInterrupt as stop:
+            fail("interrupted; nothing half-written was left", 143 if isinstance(stop, Terminated) else 130)
         except BrokenPipeError:
             sys.exit(1)
         except Exception as error:
@@ -105,7 +125,9 @@ def convert(
     from batchconv import convert as conversion
 
     request = request_of(model, output, precision, **rest)
-    record = conversion.convert(request, threads, (lambda line: click.echo(line, err=True)) if explain else None, True)
+    say = (lambda line: click.echo(line, err=True)) if explain else None
+    with tidy_when_terminated():
+        record = conversion.convert(request, threads, say, True)
     for artifact in record.artifacts:
         click.echo(summary(record, artifact))
         if report:

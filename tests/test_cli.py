@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from make_models import caffe as make_caffe
 from make_models import onnx as make_onnx
+from onnx import TensorProto, helper
 
 from batchconv import cli
 from batchconv.api import inputs_of
@@ -90,6 +94,41 @@ def test_the_source_is_never_written_over(models: dict[str, Path], tmp_path: Pat
     assert done.returncode == 1
     assert "would replace its own source" in done.stderr
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_in_the_middle_it_leaves_what_was_there(tmp_path: Path, number: int, code: int) -> None:
+    """The old artifact whole, no temporary file, one line."""
+    old = tmp_path / "out" / "m.xml"
+    old.parent.mkdir()
+    old.write_text("old")
+    wide = onnx_matrix(tmp_path / "m.onnx", 12000)
+    command = [sys.executable, "-m", "batchconv", "convert", str(wide), "-o", str(old), "--precision", "int8_sym"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: any(path.suffix == ".tmp" for path in old.parent.iterdir()) or process.poll() is not None)
+        process.send_signal(number)
+        _, line = process.communicate(timeout=30)
+    assert (process.returncode, line) == (code, "batchconv: error: interrupted; nothing half-written was left\n")
+    assert [path.name for path in old.parent.iterdir()] == ["m.xml"]
+    assert old.read_text() == "old"
+
+
+def onnx_matrix(path: Path, size: int) -> Path:
+    """x times a matrix of size * size, whose numbers lie in a sparse file."""
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[size, size], data_location=TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value="w.bin")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    with (path.parent / "w.bin").open("wb") as file:
+        file.truncate(size * size * 4)
+    return path
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def test_inspect_and_ops(models: dict[str, Path]) -> None:
