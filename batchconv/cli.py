@@ -50,9 +50,17 @@ def tidy_when_terminated() -> Iterator[None]:
 class Group(click.Group):
     """Every error that batchconv raises on purpose becomes one line and exit code 1; never a traceback."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:
+            misused(error)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            misused(error)
         except BatchconvError as error:
             fail(str(error))
         except MemoryError:
@@ -67,6 +75,14 @@ class Group(click.Group):
             if os.environ.get("BATCHCONV_DEBUG"):
                 raise
             fail(f"internal error, please report it (BATCHCONV_DEBUG=1 shows where): {type(error).__name__}: {error}")
+
+
+def misused(error: click.UsageError) -> NoReturn:
+    """One line and exit code 2; or, where there are no arguments at all, the help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        raise error
+    command = error.ctx.command_path if error.ctx else "batchconv"
+    fail(f"{' '.join(error.format_message().split())} (see {command} --help)", 2)
 
 
 def fail(text: str, code: int = 1) -> NoReturn:

@@ -126,9 +126,10 @@ def convert(request: Request, threads: int | None = None, say: Say | None = None
 def load(request: Request, say: Say | None = None) -> Loaded:
     """The simplified graph of the requested model; headers alone are read. Raises ConversionError, StorageError."""
     start = time.perf_counter()
-    clash(request)
+    clash(request, (request.model, *request.files.values()))
     with uncollected():
         model, registry = frontends.open_model(request.model, request.framework, request.files)
+        clash(request, model.sources)
         graph = passes.run(translate(model, registry, request.inputs, request.outputs), say)
     name = request.name or model.name or model.file.rsplit(".", 1)[0]
     sources = {url: storage.identity(url) for url in dict.fromkeys((model.url, *model.sources))}
@@ -147,13 +148,16 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def clash(request: Request) -> None:
-    """BadModel if an artifact would be written over its own source, or its settings contradict themselves."""
-    sources = {request.model, *request.files.values()}
+def clash(request: Request, sources: Iterable[str]) -> None:
+    """BadModel if an artifact would be written over one of its sources, or its settings contradict themselves."""
+    kept = {storage.same_place(url): url for url in sources}
     for variant in request.variants:
         faults = variant.compression.faults()
-        if sources & {variant.xml, variant.bin, variant.record}:
-            faults.append(f"the output {variant.xml} would replace its own source")
+        for url in (variant.bin, variant.xml, variant.record):
+            if storage.same_place(url) in kept:
+                faults.append(f"the output {url} would replace its own source")
+            if storage.is_folder(url):
+                faults.append(f"the output {url} is a directory")
         if faults:
             raise BadModel("; ".join(faults))
 

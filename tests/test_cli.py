@@ -131,6 +131,50 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
+def test_nor_is_external_data_whatever_it_is_called(tmp_path: Path) -> None:
+    model = onnx_matrix(tmp_path / "w.onnx", 4)  # its numbers lie in w.bin
+    (tmp_path / "link").symlink_to(tmp_path)
+    done = run("convert", model, "-o", tmp_path / "link" / "w.xml")
+    assert done.returncode == 1
+    assert done.stderr == f"batchconv: error: w.onnx: the output {tmp_path}/link/w.bin would replace its own source\n"
+    assert (tmp_path / "w.bin").read_bytes() == bytes(64)
+
+
+@pytest.mark.parametrize("taken", ["m.bin", "m.xml", "m.json"])
+def test_a_directory_in_the_way_is_seen_before_anything_is_written(
+    models: dict[str, Path], tmp_path: Path, taken: str
+) -> None:
+    (tmp_path / taken).mkdir()
+    done = run("convert", models["small.onnx"], "-o", tmp_path / "m.xml")
+    assert done.stderr == f"batchconv: error: small.onnx: the output {tmp_path / taken} is a directory\n"
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
+
+
+def test_an_output_beside_a_folder_that_is_not_there(models: dict[str, Path], tmp_path: Path) -> None:
+    done = run("convert", models["small.onnx"], "-o", tmp_path / "none" / ".." / "m.xml")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["m.bin", "m.json", "m.xml"]
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["convert"], "Missing argument 'MODEL'. (see batchconv convert --help)"),
+        (["convert", "m", "-o", "x.xml", "--bogus"], "No such option '--bogus'. (see batchconv convert --help)"),
+        (["run", "m", "--workers", "0"],
+         "Invalid value for '--workers': 0 is not in the range x>=1. (see batchconv run --help)"),
+        (["run", "m", "--workers", "1", "--scheduler", "tcp://a:1"],
+         "--workers and --scheduler exclude each other (see batchconv run --help)"),
+        (["transform"], "No such command 'transform'. (see batchconv --help)"),
+        (["--bogus"], "No such option '--bogus'. (see batchconv --help)"),
+    ],
+)  # fmt: skip
+def test_misused_it_says_so_in_one_line(args: list[str], line: str) -> None:
+    done = run(*args)
+    assert done.returncode == 2
+    assert done.stderr.replace("python -m batchconv", "batchconv") == f"batchconv: error: {line}\n"
+
+
 def test_inspect_and_ops(models: dict[str, Path]) -> None:
     done = run("inspect", models["quickstart.caffemodel"])
     assert done.returncode == 0, done.stderr

@@ -69,7 +69,8 @@ def _there(url: str, files: Mapping[str, str]) -> None:
     """BadModel naming the first file that is not there."""
     for role, place in (("", url), *files.items()):
         if not storage.exists(place):
-            raise BadModel(f"there is no {role} file {place}" if role else "there is no such file")
+            silent = ", or its server does not answer" if place.startswith("http") else ""
+            raise BadModel((f"there is no {role} file {place}" if role else "there is no such file") + silent)
 
 
 def _chosen(url: str, framework: str | None, files: Mapping[str, str] | None) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from batchconv.storage import stores
-from batchconv.storage.paths import is_local, join, local_path, packaged, parent, protocol
+from batchconv.storage.paths import is_folder, is_local, join, local_path, packaged, parent, protocol, same_place
 from batchconv.storage.upload import PartReceipt, PartWriter, Upload
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "expand",
     "finish",
     "identity",
+    "is_folder",
     "is_local",
     "join",
     "local_path",
@@ -42,6 +43,7 @@ __all__ = [
     "read",
     "read_into",
     "read_many",
+    "same_place",
     "size",
 ]
 

@@ -145,6 +145,8 @@ def _named(error: Exception, url: str) -> StorageError:
         return StorageError("access denied: check the credentials and their rights", url)
     if isinstance(error, (ImportError, ValueError)):
         return StorageError(str(error) or type(error).__name__, url)
+    if isinstance(error, NotImplementedError):
+        return StorageError("this kind of store cannot do that (it may be for reading only)", url)
     passing = bool(names & (_UNREACHED | _CUT)) or isinstance(error, (TimeoutError, ConnectionError))
     return StorageError(f"{type(error).__name__}: {error}".rstrip(": "), url, transient=passing)
 

@@ -188,7 +188,7 @@ def finish(upload: Upload, receipts: Iterable[PartReceipt]) -> str:
             finally:
                 os.close(fd)
             _rename(upload.place, path)
-    return identity(upload.url)
+    return identity(path)
 
 
 def _is_ours(path: str, upload: Upload) -> bool:

@@ -20,6 +20,16 @@ def local_path(url: str) -> str:
     return url.removeprefix("file://")
 
 
+def same_place(url: str) -> str:
+    """One spelling for all URLs of one object: a local path is made absolute, its links followed."""
+    return os.path.realpath(local_path(url)) if is_local(url) else url
+
+
+def is_folder(url: str) -> bool:
+    """True if a folder of the file system stands where an object would be put."""
+    return is_local(url) and os.path.isdir(local_path(url))
+
+
 def protocol(url: str) -> str:
     """The part before `://`; `file` for a plain path."""
     return url.partition("://")[0] if "://" in url else "file"
