@@ -192,6 +192,8 @@ def inferred(model: Model, registry: Registry, asked: Sequence[Input]) -> dict[s
 
     Only of those whose type or shape was not asked for; of a part that cannot be converted nothing is known.
     """
+    if not asked:
+        return {}
     walk = Walk(model, registry)
     declared = {entry.name for entry in model.inputs}
     named = {walk.find(entry.name): entry for entry in asked}
