@@ -231,7 +231,7 @@ def compare(tmp_path: Path, model: Any, feeds: Mapping[str, Any], tolerance: flo
         assert close(got, want, tolerance), f"{got}\n{want}"
 
 
-RECENT = {"reduce nothing", "attention", "avgpool ceil with pads"}
+RECENT = {"reduce nothing", "attention", "avgpool ceil with pads", "avgpool ceil with pads, window outside"}
 """What onnxruntime before 1.24 (the last for Python 3.10 is 1.23) refuses or computes otherwise."""
 
 
@@ -327,7 +327,13 @@ DYNAMIC: list[tuple[str, Any, Mapping[str, Any], Mapping[str, Any], Sequence[Any
 ]
 
 
-@pytest.mark.parametrize(("made", "feeds", "weights", "shape"), [c[1:] for c in DYNAMIC], ids=[c[0] for c in DYNAMIC])
+@pytest.mark.parametrize(
+    ("made", "feeds", "weights", "shape"),
+    [
+        pytest.param(*c[1:], id=c[0], marks=pytest.mark.skipif(is_old(c[0]), reason="onnxruntime < 1.24"))
+        for c in DYNAMIC
+    ],
+)
 def test_free_dimensions(tmp_path: Path, made: Any, feeds: Any, weights: Any, shape: Any) -> None:
     compare(tmp_path, onnx_model([made], feeds, made.output, weights, 13, {"x": shape}), feeds)
 
