@@ -10,7 +10,7 @@ import numpy as np
 
 from batchconv.errors import BadModel, InternalError
 from batchconv.shape import Dim, Interval, Shape, is_static, static, text
-from batchconv.tensor import Array, DType, Spec
+from batchconv.tensor import Array, DType
 from batchconv.weight import Weight, read
 
 Attr = Any
@@ -259,11 +259,6 @@ def show(attr: Attr) -> str:
     return str(attr)
 
 
-def constant_spec(value: Value) -> Spec | None:
-    """Spec of a Constant's weight, else None."""
-    return None if value.weight is None else value.weight.spec
-
-
 __all__ = [
     "Attr",
     "Dim",
@@ -272,7 +267,6 @@ __all__ = [
     "Op",
     "Output",
     "Value",
-    "constant_spec",
     "flatten",
     "need",
     "need_rank",

@@ -92,9 +92,3 @@ def axis_value(value: Value, rank: int, what: str = "the axis") -> int | None:
 def like(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Output:
     """Shape function: the type and shape of the first input."""
     return Output(inputs[0].dtype, inputs[0].shape)
-
-
-def like_real(inputs: Sequence[Value], attrs: Mapping[str, Attr]) -> Output:
-    """Shape function: the same for floating-point inputs only."""
-    want_reals(inputs[0])
-    return Output(inputs[0].dtype, inputs[0].shape)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -91,9 +92,9 @@ def write(path: Path, count: int = 28, size: int = 3072, external: bool = False,
     raw = b"" if external else header(9, nbytes)
     lengths = [len(head) + len(raw) + (0 if external else nbytes) for head in heads]
     graph = len(nodes) + len(small) + len(tail) + sum(len(header(5, n)) + n for n in lengths)
-    with path.open("wb") as out, data.open("wb") if external else path.open("ab") as payload:
+    with path.open("wb") as out, data.open("wb") if external else nullcontext(out) as payload:
         out.write(field(1, 8) + field(8, field(2, 17)) + header(7, graph) + nodes)
-        stream(out, payload if external else out, heads, lengths, raw, matrices(count, size, repeat))
+        stream(out, payload, heads, lengths, raw, matrices(count, size, repeat))
         out.write(small + tail)
     return path
 
