@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from batchconv import storage
 from batchconv.engine.course import Course
-from batchconv.errors import StorageError
 from batchconv.version import VERSION
 
 if TYPE_CHECKING:
@@ -180,13 +179,3 @@ def bar() -> Progress:
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-
-
-def previous(output: str) -> dict[str, Any] | None:
-    """The report that lies in the output folder, if there is one."""
-    url = storage.join(output, FILE)
-    try:
-        found: dict[str, Any] = json.loads(storage.read(url, 0, storage.size(url)))
-    except (StorageError, ValueError):
-        return None
-    return found
