@@ -262,6 +262,21 @@ def test_what_a_format_cannot_hold_is_one_clear_error(name: str, axis: int, valu
         Quantised(name, (axis,), FORMATS[name].group, True).encode(w, Spec(DType.F32, w.shape))
 
 
+@pytest.mark.parametrize("clipped", [False, True])
+def test_levels_beyond_the_last_are_clipped_where_there_are_any(clipped: bool) -> None:
+    """-1.5 and 253.5 make the scale 1 and the zero point 2 (even): the greatest falls on 255.5, and that on 256."""
+    w = np.random.default_rng(0).uniform(-1, 250, (300, 40)).astype(np.float32)
+    w[0], w[1] = 0, 255
+    if clipped:
+        w[0, 7], w[1, 7] = -1.5, 253.5
+    made = Quantised("int8_asym", (0,)).encode(w, Spec(DType.F32, w.shape)).parts
+    low, high = w.min(0, keepdims=True), w.max(0, keepdims=True)
+    scale = (high - np.minimum(low, 0)) / np.float32(255)
+    levels = np.rint(w / scale - np.rint(np.minimum(low, 0) / scale))
+    assert (levels.max() > 255) == clipped
+    np.testing.assert_array_equal(made["codes"], np.clip(levels, 0, 255).astype(np.uint8))
+
+
 def test_groups_that_do_not_fit_are_refused() -> None:
     for encoder in (Quantised("int4_sym", (0,), 48), Quantised("int8_sym", (2,)), Quantised("int4_sym", (0, 1), 32)):
         with pytest.raises(BadModel, match="shape"):
@@ -314,6 +329,16 @@ def test_f16_is_the_nearest_clamped_and_counts_what_is_bad() -> None:
     assert made.tally["bad"] == plainly_bad(HARD)
     double = Half().encode(HARD.astype(np.float64), Spec(DType.F64, HARD.shape))
     np.testing.assert_array_equal(double.parts["codes"].view(np.uint16), expected.view(np.uint16))
+
+
+def test_f16_of_a_block_that_is_known_to_fit_is_numpys_cast() -> None:
+    fitting = HARD[np.abs(HARD) < 30]
+    for w in (fitting, -fitting, *HARD[np.abs(HARD) <= 65504].reshape(-1, 1)[::50], np.float32([65503.9]), HARD[:0]):
+        made = Half().encode(w, Spec(DType.F32, w.shape))
+        np.testing.assert_array_equal(made.parts["codes"].view(np.uint16), w.astype(np.float16).view(np.uint16))
+        assert made.tally["bad"] == plainly_bad(w)
+        error = np.square(w.astype(np.float16).astype(np.float64) - w).sum()
+        assert made.tally["error"] == pytest.approx(error, rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

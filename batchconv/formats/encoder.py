@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 
 from batchconv.errors import BadModel, InternalError
 from batchconv.formats.blocks import Groups, Tile, dot, dots, extremes, scratch, single, tiles
-from batchconv.formats.rules import OPTIMISED, Rule, eighths, float_scale
+from batchconv.formats.rules import OPTIMISED, Asymmetric, Rule, eighths, float_scale
 from batchconv.formats.table import FORMATS
 from batchconv.tensor import Array, DType, Spec
 from batchconv.weight import Encoding
@@ -81,38 +82,71 @@ class Quantised:
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
         if self.needs_stats(spec) and stats is None:
             stats = self.stats(block)
-        return _Run(self, block, spec, stats).finished()
+        return _Run(self, block, spec, None if stats is None else _known(self, spec, stats)).finished()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What follows from the statistics of a weight and is the same for all of its blocks.
+
+    second: the second-order scale of nvfp4, whose other scales each block still has to find; else they are here,
+    as computed with and as they will be `stored`, and `rule` is told what they spare it.
+    """
+
+    rule: Rule
+    scale: Array | None = None
+    zero: Array | None = None
+    stored: Array | None = None
+    second: Array | None = None
+
+
+class _Last(threading.local):
+    """The statistics that this thread met last, and what followed: blocks of one weight come one after another."""
+
+    asked: tuple[Quantised, Spec, Array] | None = None
+    known: _Known | None = None
+
+
+_last = _Last()
+
+
+def _known(encoder: Quantised, spec: Spec, stats: Array) -> _Known:
+    asked = _last.asked
+    if asked is None or asked[2] is not stats or asked[:2] != (encoder, spec) or _last.known is None:
+        with np.errstate(all="ignore"):
+            _last.known = _settled(encoder, spec, stats)
+        _last.asked = encoder, spec, stats
+    return _last.known
+
+
+def _settled(encoder: Quantised, spec: Spec, stats: Array) -> _Known:
+    rule, (low, high) = encoder.rule, stats
+    scale, zero = rule.fit(low, high, spec.size < OPTIMISED)
+    if encoder.format == "nvfp4":
+        few = math.prod(encoder.groups.scales(spec.shape)) < OPTIMISED
+        return _Known(rule, second=float_scale(scale, 448.0, DType.F16, few))
+    if isinstance(rule, Asymmetric) and zero is not None:
+        rule = rule.within(low, high, scale, zero)
+    return _Known(rule, scale, zero, stored(rule, scale))
 
 
 class _Run:
     """One block on its way: what is filled in tile by tile."""
 
-    def __init__(self, encoder: Quantised, block: Array, spec: Spec, stats: Array | None) -> None:
+    def __init__(self, encoder: Quantised, block: Array, spec: Spec, known: _Known | None) -> None:
         self.encoder, self.block = encoder, block
         self.small = spec.size < OPTIMISED
-        self.few = math.prod(encoder.groups.scales(spec.shape)) < OPTIMISED
-        self.rule, self.groups = encoder.rule, encoder.groups
+        self.known = known or _Known(encoder.rule)
+        self.rule, self.groups = self.known.rule, encoder.groups
         self.view = self.groups.view(block)
         outer, _, inner = self.view.shape
         self.codes = np.empty(self.view.shape, np.int8 if self.rule.codes in (DType.I4, DType.I8) else np.uint8)
-        self.scale = np.empty((outer, 1, inner), np.float32)
-        self.zero = np.empty((outer, 1, inner), np.float32) if self.rule.zero_point else None
-        self.second: Array | None = None
-        self.fitted = False
+        self.fitted = self.known.scale is not None
+        self.scale = np.empty((outer, 1, inner), np.float32) if self.known.scale is None else self.known.scale
+        self.zero = self.known.zero
+        if self.rule.zero_point and not self.fitted:
+            self.zero = np.empty((outer, 1, inner), np.float32)
         self.error = self.square = 0.0
-        if stats is not None:
-            self.adopt(stats)
-
-    def adopt(self, stats: Array) -> None:
-        """Scales that were known before the block was read."""
-        if self.encoder.format == "nvfp4":
-            greatest, _ = self.rule.fit(stats[0], stats[1], self.small)
-            self.second = float_scale(greatest, 448.0, DType.F16, self.few)
-        else:
-            scale, zero = self.rule.fit(stats[0], stats[1], self.small)
-            self.scale[:], self.fitted = scale, True
-            if self.zero is not None and zero is not None:
-                self.zero[:] = zero
 
     def finished(self) -> Encoding:
         with np.errstate(all="ignore"):
@@ -140,47 +174,51 @@ class _Run:
                 self.scale[at], error, square = searched(self.rule, x, self.scale[at], zero, self.codes[tile])
                 self.error, self.square = self.error + error, self.square + square
                 return
-        self.round(x, self.scale[at], zero, self.codes[tile])
+        self.round(x, at, zero, self.codes[tile])
 
-    def round(self, x: Array, scale: Array, zero: Array | None, codes: Array) -> None:
-        """Codes and errors of a tile with these scales."""
+    def round(self, x: Array, at: Tile, zero: Array | None, codes: Array) -> None:
+        """Codes and errors of a tile with the scales that are there for it."""
         levels = scratch("levels", x.shape)
-        self.rule.round(x, scale, zero, levels, codes)
+        self.rule.round(x, self.scale[at], zero, levels, codes)
         self.square += dot(x, x)
-        np.multiply(levels, self.stored(scale), out=levels)
+        np.multiply(levels, self.stored(at), out=levels)
         np.subtract(levels, x, out=levels)
         self.error += dot(levels, levels)
 
-    def stored(self, scale: Array) -> Array:
-        """The scales as they will be multiplied with when the model runs."""
-        if self.second is not None:
-            return (self.fine(scale)[1] * self.second).astype(np.float16).astype(np.float32)
-        return halved(scale) if self.rule.scale is DType.F16 else scale
-
-    def fine(self, scale: Array) -> tuple[Array, Array]:
-        """nvfp4: the f8e4m3 codes and values of scales divided by the second-order scale."""
-        codes = eighths(scale / self.second, DType.F8E4M3, np.empty(scale.shape, np.uint8))
-        return codes, codes.view(DType.F8E4M3.numpy).astype(np.float32)
+    def stored(self, at: Tile) -> Array:
+        """The scales of a tile as they will be multiplied with when the model runs."""
+        if self.known.stored is not None:
+            return self.known.stored[at]
+        return stored(self.rule, self.scale[at], self.known.second)
 
     def parts(self) -> dict[str, Array]:
-        shape, rule = self.block.shape, self.rule
+        shape, rule, second = self.block.shape, self.rule, self.known.second
         scales = self.groups.scales(shape)
         codes = self.groups.restore(self.codes, shape)
-        parts = {"codes": codes.view(rule.codes.numpy), "scale": self.scales().reshape(scales)}
+        parts = {"codes": codes.view(rule.codes.numpy), "scale": narrow(rule, self.scale, second).reshape(scales)}
         if self.zero is not None and rule.zero_point is not None:
             parts["zero_point"] = self.zero.astype(rule.zero_point.numpy).reshape(scales)
-        if self.second is not None:
-            parts["second_order_scale"] = np.full((1,) * len(scales), self.second, np.float32)
+        if second is not None:
+            parts["second_order_scale"] = np.full((1,) * len(scales), second, np.float32)
         return parts
 
-    def scales(self) -> Array:
-        """The scales in their own type."""
-        if self.second is not None:
-            return self.fine(self.scale)[0].view(DType.F8E4M3.numpy)
-        if self.rule.scale is DType.F8E8M0:
-            return (np.frexp(self.scale)[1] + 126).astype(np.uint8).view(DType.F8E8M0.numpy)
-        with np.errstate(over="ignore"):
-            return self.scale.astype(np.float16)
+
+def narrow(rule: Rule, scale: Array, second: Array | None = None) -> Array:
+    """The scales in their own type; nvfp4's are divided by the second-order scale."""
+    if second is not None:
+        codes = eighths(scale / second, DType.F8E4M3, np.empty(scale.shape, np.uint8))
+        return codes.view(DType.F8E4M3.numpy)
+    if rule.scale is DType.F8E8M0:
+        return (np.frexp(scale)[1] + 126).astype(np.uint8).view(DType.F8E8M0.numpy)
+    with np.errstate(over="ignore"):
+        return scale.astype(np.float16)
+
+
+def stored(rule: Rule, scale: Array, second: Array | None = None) -> Array:
+    """The scales as they will be multiplied with when the model runs."""
+    if second is not None:
+        return halved(narrow(rule, scale, second).astype(np.float32) * second)
+    return halved(scale) if rule.scale is DType.F16 else scale
 
 
 def halved(scale: Array) -> Array:
@@ -202,8 +240,9 @@ def searched(rule: Rule, x: Array, first: Array, zero: Array | None, codes: Arra
     both = np.empty((len(rule.shrink), *first.shape), np.float32)
     own, others = np.empty_like(both), scratch("others", (len(rule.shrink), *x.shape), np.uint8).view(codes.dtype)
     for i, factor in enumerate(rule.shrink):
-        np.multiply(ratio, np.float32(1 / shrunk(factor, x.shape[1])), out=levels)
-        rule.snap(levels, zero, others[i] if i else codes)
+        if i:
+            np.multiply(ratio, np.float32(1 / shrunk(factor, x.shape[1])), out=levels)
+        rule.snap(levels if i else ratio, zero, levels, others[i] if i else codes)
         both[i], own[i] = dots(ratio, levels), dots(levels, levels)
     scales, gains = least(both, own, first)
     scale, gain = scales[0], gains[0]
@@ -211,8 +250,8 @@ def searched(rule: Rule, x: Array, first: Array, zero: Array | None, codes: Arra
         better = gains[i] > gain
         select(codes, others[i], better)
         scale, gain = np.where(better, scales[i], scale), np.maximum(gains[i], gain)
-    whole, unit = dots(ratio, ratio), np.square(first)
-    return scale, dot(unit, whole - gain), dot(unit, whole)
+    square = dot(x, x)
+    return scale, max(square - dot(np.square(first), gain), 0.0), square
 
 
 def shrunk(factor: float, size: int) -> float:

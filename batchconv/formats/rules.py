@@ -7,7 +7,7 @@ in its numpy reference below that or where there is no optimised model (int2, in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
 
@@ -69,8 +69,8 @@ class Rule(Protocol):
         """`levels` becomes what each x / scale is rounded to (less the zero point), `codes` its codes if wanted."""
         ...
 
-    def snap(self, levels: Array, zero: Array | None, codes: Array) -> None:
-        """`levels`, which holds quotients, and `codes` become what they are rounded to, or nearly so (a table)."""
+    def snap(self, ratio: Array, zero: Array | None, levels: Array, codes: Array) -> None:
+        """`levels` (may be `ratio`) and `codes` become what the quotients are rounded to, or nearly so (a table)."""
         ...
 
 
@@ -105,11 +105,11 @@ class Symmetric:
 
     def round(self, x: Array, scale: Array, zero: Array | None, levels: Array, codes: Array | None) -> None:
         np.divide(x, scale, out=levels)
-        self.snap(levels, zero, codes)
+        self.snap(levels, zero, levels, codes)
 
-    def snap(self, levels: Array, zero: Array | None, codes: Array | None) -> None:
+    def snap(self, ratio: Array, zero: Array | None, levels: Array, codes: Array | None) -> None:
         half = 1 << (self.bits - 1)
-        np.rint(levels, out=levels)
+        np.rint(ratio, out=levels)
         np.clip(levels, np.float32(-half), np.float32(half - 1), out=levels)
         if codes is not None:
             signed = codes.view(np.int8)
@@ -120,35 +120,49 @@ class Symmetric:
 
 @dataclass(frozen=True, slots=True)
 class Asymmetric:
-    """Levels 0 .. 2^b-1 from min(0, min) to max(0, max), with a zero point of the codes' type."""
+    """Levels 0 .. 2^b-1 from min(0, min) to max(0, max), with a zero point of the codes' type.
+
+    clips: False where it is known that no element is rounded to a level beyond these.
+    """
 
     bits: int
     codes: DType
     shrink: tuple[float, ...] = ()
     scale: DType = DType.F16
+    clips: bool = True
+
+    @property
+    def top(self) -> np.float32:
+        """The greatest level."""
+        return np.float32((1 << self.bits) - 1)
 
     @property
     def zero_point(self) -> DType | None:
         return self.codes
 
     def fit(self, low: Array, high: Array, small: bool) -> tuple[Array, Array | None]:
-        top = np.float32((1 << self.bits) - 1)
         low, high = np.minimum(low, np.float32(0)), np.maximum(high, np.float32(0))
-        scale = floored((high - low) / top)
-        return scale, np.clip(-np.rint(low / scale), np.float32(0), top)
+        scale = floored((high - low) / self.top)
+        return scale, np.clip(-np.rint(low / scale), np.float32(0), self.top)
 
     def round(self, x: Array, scale: Array, zero: Array | None, levels: Array, codes: Array | None) -> None:
         np.divide(x, scale, out=levels)
-        self.snap(levels, zero, codes)
+        self.snap(levels, zero, levels, codes)
 
-    def snap(self, levels: Array, zero: Array | None, codes: Array | None) -> None:
+    def snap(self, ratio: Array, zero: Array | None, levels: Array, codes: Array | None) -> None:
         assert zero is not None
-        np.add(levels, zero, out=levels)
+        np.add(ratio, zero, out=levels)
         np.rint(levels, out=levels)
-        np.clip(levels, np.float32(0), np.float32((1 << self.bits) - 1), out=levels)
+        if self.clips:
+            np.clip(levels, np.float32(0), self.top, out=levels)
         if codes is not None:
             np.copyto(codes, levels, casting="unsafe")
         np.subtract(levels, zero, out=levels)
+
+    def within(self, low: Array, high: Array, scale: Array, zero: Array) -> Asymmetric:
+        """This rule for elements from `low` to `high`: where these need no clip, none between does (it is monotone)."""
+        ends = np.rint(np.stack([low, high]) / scale + zero)
+        return replace(self, clips=not bool((ends >= 0).all() and (ends <= self.top).all()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +189,8 @@ class Table:
             np.add(count, above.view(np.uint8), out=count)
         np.take(values, count, out=levels, mode="clip")
 
-    def snap(self, levels: Array, zero: Array | None, codes: Array) -> None:
-        looked_up(self.name, levels, codes)
+    def snap(self, ratio: Array, zero: Array | None, levels: Array, codes: Array) -> None:
+        looked_up(self.name, ratio, levels, codes)
 
 
 TABLES = {"nf4": (NF4, NF4_BOUNDS), "cb4": (CB4, (CB4[1:] + CB4[:-1]) * np.float32(0.5))}
@@ -210,8 +224,8 @@ class Float4:
         np.bitwise_or(count, sign, out=count)
         np.take(F4_SIGNED, count, out=levels, mode="clip")
 
-    def snap(self, levels: Array, zero: Array | None, codes: Array) -> None:
-        looked_up("f4", levels, codes)
+    def snap(self, ratio: Array, zero: Array | None, levels: Array, codes: Array) -> None:
+        looked_up("f4", ratio, levels, codes)
 
 
 F4_BOUNDS = tuple(
@@ -239,18 +253,18 @@ class Float8:
         narrow = eighths(levels, self.codes, codes if codes is not None else scratch("count", x.shape, np.uint8))
         np.take(eighth_values(self.codes), narrow, out=levels, mode="clip")
 
-    def snap(self, levels: Array, zero: Array | None, codes: Array) -> None:
-        self.round(levels, np.ones((1, 1, 1), np.float32), zero, levels, codes)
+    def snap(self, ratio: Array, zero: Array | None, levels: Array, codes: Array) -> None:
+        self.round(ratio, np.ones((1, 1, 1), np.float32), zero, levels, codes)
 
 
 CELLS = 1 << 14
 """Cells that `looked_up` divides the range of a table into."""
 
 
-def looked_up(name: str, levels: Array, codes: Array) -> None:
-    """`levels` and `codes` become the value and the code of the cell that each level falls into: no comparisons."""
+def looked_up(name: str, ratio: Array, levels: Array, codes: Array) -> None:
+    """`levels` and `codes` become the value and the code of the cell that each ratio falls into: no comparisons."""
     values, numbers, top = cells(name)
-    np.multiply(levels, np.float32((CELLS / 2 - 1) / top), out=levels)
+    np.multiply(ratio, np.float32((CELLS / 2 - 1) / top), out=levels)
     np.add(levels, np.float32(CELLS / 2), out=levels)
     np.clip(levels, np.float32(0), np.float32(CELLS - 1), out=levels)
     cell = scratch("cell", levels.shape, np.intp)
