@@ -18,10 +18,12 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, NoReturn
 
 from batchconv.engine import local
 from batchconv.errors import BatchconvError, InternalError, ResourceError
+from batchconv.pool import give_back, keep_freed
 
 LAST_WORDS = 3.0
 """Seconds that a child whose parent is gone has for aborting its uploads."""
@@ -40,6 +42,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if memory:
         limit_memory(memory)
+    keep_freed()
+    import_module("batchconv.engine.tasks")
     gc.freeze()
     gc.set_threshold(YOUNG)
     orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -109,6 +113,7 @@ def carry_out(order: local.Order) -> tuple[BatchconvError | None, Any, int]:
         return error.with_traceback(None), None, peak()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        give_back()
 
 
 def reset_peak() -> None:

@@ -24,7 +24,7 @@ from distributed.scheduler import KilledWorker
 from batchconv.engine import local
 from batchconv.engine import plan as planning
 from batchconv.engine.course import Course, Ticket
-from batchconv.engine.local import Lost, Outcome
+from batchconv.engine.local import Bounds, Lost, Outcome
 from batchconv.engine.plan import Plan
 from batchconv.errors import BatchconvError, InternalError, ResourceError
 
@@ -127,6 +127,7 @@ class Driver:
         self.room = self.smallest_room()
         plan = planning.admit(plan, plan.limits.memory or self.room)
         self.courses = [Course(number, model, plan, self.slots, self.run) for number, model in enumerate(plan.models)]
+        self.warm(plan)
         self.halted = False
         self.waiting: list[tuple[int, int, int, Ticket]] = []
         self.order = itertools.count()
@@ -145,6 +146,12 @@ class Driver:
         """Bytes that a task may use on the smallest worker; None if none has a limit."""
         rooms = [room for room in self.client.run(_room).values() if room]
         return min(rooms) if rooms else None
+
+    def warm(self, plan: Plan) -> None:
+        """Where a large model is to keep every thread busy, the children are started before its parts arrive."""
+        if any(model.large and model.error is None for model in plan.models) and not plan.inside:
+            bounds = {Bounds(plan.limits.memory, None, model.threads) for model in plan.models if model.large}
+            self.client.run(_warm, min(bounds, key=lambda each: each.threads))
 
     def add(self, tickets: list[Ticket]) -> None:
         """Tickets wait: by priority, then in the order of the manifest, then of their making."""
@@ -214,6 +221,11 @@ def _room(dask_worker: Any) -> int:
     limit: int = dask_worker.memory_manager.memory_limit or 0
     threads: int = dask_worker.state.nthreads
     return limit // max(1, threads)
+
+
+def _warm(bounds: Bounds, dask_worker: Any) -> None:
+    with suppress(BatchconvError):
+        local.warm(bounds, dask_worker.state.nthreads)
 
 
 def outcome_of(future: Future[Any]) -> Outcome:

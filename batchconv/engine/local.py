@@ -206,6 +206,13 @@ def _lent(bounds: Bounds) -> Iterator[Child]:
         _idle[bounds.memory, bounds.threads].append(child)
 
 
+def warm(bounds: Bounds, count: int) -> None:
+    """`count` children with these bounds have started, or are about to have, before the first order comes."""
+    with _lock:
+        waiting = _idle.setdefault((bounds.memory, bounds.threads), [])
+        waiting.extend(Child(bounds) for _ in range(count - len(waiting)))
+
+
 def close() -> None:
     """No idle child is left in this process."""
     with _lock:
@@ -337,7 +344,8 @@ def _limit(bounds: Bounds) -> str:
 def environment(threads: int) -> dict[str, str]:
     """The environment of a child: our package found, numeric libraries held to their threads.
 
-    Dask's nanny pins OMP_NUM_THREADS=1 for itself; BLAS is not used, and its threads cost address space.
+    Dask's nanny pins OMP_NUM_THREADS=1 for itself; BLAS gets too little at a time to use
+    threads, which would cost address space.
     """
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))

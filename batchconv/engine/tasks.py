@@ -66,7 +66,7 @@ class Spool:
         self.prefix = prefix
 
     def put(self, name: str, value: Any) -> None:
-        storage.put(self.prefix + name, pickle.dumps(value))
+        storage.put(self.prefix + name, pickle.dumps(value), lasting=False)
 
     def get(self, name: str) -> Any:
         url = self.prefix + name
@@ -95,7 +95,7 @@ def escaped(text: str) -> str:
 def bundled(items: Sequence[T], weigh: Callable[[T], int], slots: int) -> list[tuple[list[T], int]]:
     """Consecutive items in bundles, each with its weight: at most BUNDLE, at least LEAST, enough for all slots."""
     weights = [weigh(item) for item in items]
-    target = min(BUNDLE, max(LEAST, sum(weights) // (2 * max(slots, 1))))
+    target = min(BUNDLE, max(LEAST, sum(weights) // (4 * max(slots, 1))))
     bundles: list[list[T]] = []
     sums: list[int] = []
     for item, weight in zip(items, weights, strict=True):

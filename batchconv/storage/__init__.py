@@ -101,9 +101,12 @@ def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
     remote.configure(options)
 
 
-def put(url: str, data: bytes) -> None:
-    """The object holds `data`; whoever looks sees what was there before, or all of it."""
-    stores.store(stores.kind(url)).put(url, data)
+def put(url: str, data: bytes, lasting: bool = True) -> None:
+    """The object holds `data`; whoever looks sees what was there before, or all of it.
+
+    lasting: also after a power cut, for which a disk is waited for.
+    """
+    stores.store(stores.kind(url)).put(url, data, lasting)
 
 
 def delete(url: str) -> None:

@@ -139,17 +139,18 @@ def expand(url: str) -> list[str]:
     return [scheme + found for found in sorted(glob.glob(path, recursive=True)) if os.path.isfile(found)]
 
 
-def put(url: str, data: bytes) -> None:
+def put(url: str, data: bytes, lasting: bool) -> None:
     path, temp = _sibling(url)
     with one_line(url, len(data), os.path.dirname(path)):
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             try:
                 _pwrite(fd, memoryview(data), 0)
-                os.fsync(fd)
+                if lasting:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
-            _rename(temp, path)
+            (_rename if lasting else os.rename)(temp, path)
         except BaseException:
             _unlink(temp)
             raise

@@ -230,7 +230,7 @@ def expand(url: str) -> list[str]:
     return [head + name if head else system.unstrip_protocol(name) for name in names]
 
 
-def put(url: str, data: bytes) -> None:
+def put(url: str, data: bytes, lasting: bool) -> None:
     """The object holds `data`, by way of a temporary neighbour."""
     with staged(url) as (system, temp):
         attempt(url, lambda: system.pipe_file(temp, data))

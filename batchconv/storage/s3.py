@@ -88,7 +88,7 @@ def head(url: str) -> dict[str, Any]:
     return {"size": found["ContentLength"], "type": "file", **{k: found.get(k) for k in ("ETag", "LastModified")}}
 
 
-def put(url: str, data: bytes) -> None:
+def put(url: str, data: bytes, lasting: bool) -> None:
     _call(url, "put_object", io.BytesIO(data), ContentMD5=_md5(data))
 
 
@@ -105,7 +105,7 @@ def begin(url: str, nbytes: int) -> Upload:
         return upload
     upload = replace(upload, place=str(_call(url, "create_multipart_upload")["UploadId"]))
     try:
-        put(f"{upload.mark}/{_NOTE}", upload.place.encode())
+        put(f"{upload.mark}/{_NOTE}", upload.place.encode(), True)
     except StorageError:
         abort(upload)
         raise
@@ -194,7 +194,7 @@ class S3Part(PartWriter):
         if self.nbytes and not etag:
             etag, sha256 = self._send()
         if self._strays:
-            put(f"{self.upload.mark}/{self.number:05d}", _bundle(self._strays))
+            put(f"{self.upload.mark}/{self.number:05d}", _bundle(self._strays), True)
             self.hows.add("staged")
         self._discard()
         return PartReceipt(self.number, self.nbytes, etag, sha256, "+".join(sorted(self.hows)))
@@ -263,7 +263,7 @@ def finish(upload: Upload, receipts: Iterable[PartReceipt]) -> str:
         found = sum(receipt.nbytes for receipt in parts)
         raise InternalError(f"{upload.url}: the parts have {found} bytes, the object {upload.nbytes}")
     if not upload.nbytes:
-        put(upload.url, b"")
+        put(upload.url, b"", True)
     else:
         _complete(upload, parts)
     there = head(upload.url)

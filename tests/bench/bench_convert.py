@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure import interleaved, show, warm
+from measure import big, interleaved, show, warm
 
 BIN = Path(sys.executable).parent
 SYNC = "import os,shutil,sys; shutil.copyfile(*sys.argv[1:]); f=os.open(sys.argv[2],os.O_RDWR); os.fsync(f)"
@@ -68,6 +68,9 @@ def main() -> None:
     def clean() -> None:
         shutil.rmtree(out)
         out.mkdir()
+        for source in (inline, Path(f"{external}.data"), args.work / "peer" / "source.bin"):
+            if source.exists():
+                warm(source)
 
     for name in args.only.split(","):
         BENCHES[name](inline, external, out, args.rounds, clean)
@@ -75,14 +78,8 @@ def main() -> None:
 
 def models(work: Path, size: int) -> tuple[Path, Path]:
     """The 28-matrix model, inline and with external data, made once."""
-    from make_big import write
-
-    inline, external = work / f"big{size}.onnx", work / f"bigx{size}.onnx"
-    if not external.exists():
-        write(inline, size=size)
-        write(external, size=size, external=True)
-    warm(inline)
-    warm(Path(f"{external}.data"))
+    inline = big(work / f"big{size}.onnx", "--size", str(size))
+    external = big(work / f"bigx{size}.onnx", "--size", str(size), "--external")
     return inline, external
 
 
@@ -115,7 +112,6 @@ def bench_quantised(mode: str, inline: Path, out: Path, rounds: int, clean: Call
     if not source.exists():
         source.parent.mkdir(exist_ok=True)
         once([str(BIN / "ovc"), str(inline), "--output_model", str(source), "--compress_to_fp16=False"])
-    warm(source.with_suffix(".bin"))
     commands = {f"nncf {mode}": nncf(mode.upper(), source, out), f"batchconv {mode}": ours(inline, out, mode)}
     if mode == "int4_sym":
         commands["batchconv int4_sym, no search"] = [*ours(inline, out, mode), "--no-scale-search"]

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from make_big import field, header, node, tensor, value_info, write
-from measure import once
+from make_big import field, header, node, tensor, value_info
+from measure import big, once, warm
 
 BIN = Path(sys.executable).parent
 BATCHCONV = str(BIN / "batchconv")
@@ -24,9 +26,7 @@ LIMIT = 3 << 29
 
 def bench_limit(work: Path, gigabytes: float) -> None:
     """A model of that size converts to int4 with every process under RLIMIT_AS 1.5 GiB."""
-    model = work / f"huge{gigabytes:g}.onnx"
-    if not model.exists():
-        write(model, round(gigabytes * 1e9 / (4 * 3072 * 3072)), external=True, repeat=True)
+    model = huge(work, gigabytes)
     out = fresh(work / "out")
     limited = ["prlimit", f"--as={LIMIT}", BATCHCONV, "convert", str(model), "-o", str(out / "m.xml"), "--precision"]
     seconds, peak = once([*limited, "int4_sym"])
@@ -36,6 +36,12 @@ def bench_limit(work: Path, gigabytes: float) -> None:
     print(
         f"the same on a cluster of 2 workers, every process limited: {seconds:.1f} s, driver's peak {peak / 1e6:.0f} MB"
     )
+
+
+def huge(work: Path, gigabytes: float) -> Path:
+    """A model of that size, whose matrices repeat."""
+    count = round(gigabytes * 1e9 / (4 * 3072 * 3072))
+    return big(work / f"huge{gigabytes:g}.onnx", "--matrices", str(count), "--external", "--repeat-block")
 
 
 def bench_plan(work: Path, _: float) -> None:
@@ -65,28 +71,52 @@ def declared(path: Path, count: int, size: int) -> Path:
     return path
 
 
-def bench_scaling(work: Path, _: float) -> None:
-    """One model, 1 worker and 2: seconds and efficiency; beside it what the disk alone does with the result."""
-    model = work / "big3072.onnx"
-    if not model.exists():
-        write(model)
-    for precision in ("int8_asym", "int4_sym", "nf4"):
-        seconds: dict[int, float] = {}
-        for workers in (1, 2, 1, 2):
-            manifest = manifest_of(work, model, fresh(work / "out"), precision, threads=1)
-            once([BATCHCONV, "run", str(manifest), "--workers", str(workers)])
-            report = json.loads((work / "out" / "report.json").read_text())
-            took = report["artifacts"][0]["seconds"]
-            seconds[workers] = min(took, seconds.get(workers, took))
-        efficiency = seconds[1] / (2 * seconds[2])
-        print(f"{precision}: 1 worker {seconds[1]:.2f} s, 2 workers {seconds[2]:.2f} s, efficiency {efficiency:.0%}")
+def bench_scaling(work: Path, gigabytes: float) -> None:
+    """One model on 1 worker and on 2; beside it what the machine gives to two conversions that share nothing."""
+    model = huge(work, gigabytes)
+    for precision in ("fp16", "int8_asym", "int4_sym", "nf4"):
+        seconds: dict[str, float] = {}
+        for _ in range(2):
+            for workers in (1, 2):
+                least(seconds, f"workers {workers}", on_workers(work, model, precision, workers))
+                least(seconds, f"alone {workers}", side_by_side(work, model, precision, workers))
+        one, two = seconds["workers 1"], seconds["workers 2"]
+        limit = seconds["alone 1"] / seconds["alone 2"]
+        print(
+            f"{precision}: 1 worker {one:.2f} s, 2 workers {two:.2f} s, efficiency {one / two / 2:.0%}; "
+            f"the machine itself {limit:.0%} (one conversion {seconds['alone 1']:.2f} s, two at once "
+            f"{seconds['alone 2']:.2f} s)"
+        )
+
+
+def least(seconds: dict[str, float], key: str, took: float) -> None:
+    seconds[key] = min(took, seconds.get(key, took))
+
+
+def on_workers(work: Path, model: Path, precision: str, workers: int) -> float:
+    """Seconds from the model's first task to its last."""
+    manifest = manifest_of(work, model, fresh(work / "out"), precision, threads=1)
+    warm(Path(f"{model}.data"))
+    once([BATCHCONV, "run", str(manifest), "--workers", str(workers)])
+    report = json.loads((work / "out" / "report.json").read_text())
+    return float(report["artifacts"][0]["seconds"])
+
+
+def side_by_side(work: Path, model: Path, precision: str, count: int) -> float:
+    """Seconds until `count` conversions of the model by one thread each, started together, have all ended."""
+    out = fresh(work / "out")
+    warm(Path(f"{model}.data"))
+    command = [BATCHCONV, "convert", str(model), "--threads", "1", "--precision", precision, "-o"]
+    start = time.perf_counter()
+    running = [subprocess.Popen([*command, str(out / f"m{i}.xml")], stdout=subprocess.DEVNULL) for i in range(count)]
+    if any(process.wait() for process in running):
+        sys.exit(f"a conversion of {model} failed")
+    return time.perf_counter() - start
 
 
 def bench_foreseen(work: Path, _: float) -> None:
     """Memory foreseen and measured, for each format: measured <= foreseen <= 2 x measured."""
-    model = work / "big3072.onnx"
-    if not model.exists():
-        write(model)
+    model = big(work / "big3072.onnx")
     for precision in ("fp32", "fp16", "int8_asym", "int4_sym", "nf4", "mxfp4", "nvfp4", "fp8_e4m3", "cb4"):
         manifest = manifest_of(work, model, fresh(work / "out"), precision)
         once([BATCHCONV, "run", str(manifest), "--workers", "2"])

@@ -45,6 +45,13 @@ def once(command: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[
     return seconds, usage.ru_maxrss * 1024
 
 
+def big(path: Path, *flags: str) -> Path:
+    """The model of `make_big.py` with these flags, made once, by another process: its memory would be our peak."""
+    if not path.exists():
+        once([sys.executable, str(Path(__file__).with_name("make_big.py")), str(path), *flags])
+    return path
+
+
 def interleaved(commands: Mapping[str, Sequence[str]], rounds: int, clean: Callable[[], None]) -> dict[str, Runs]:
     """Each command `rounds` times, A B A B ...; `clean` before each."""
     runs = {label: Runs(label) for label in commands}
@@ -66,7 +73,7 @@ def show(title: str, runs: Mapping[str, Runs], against: str) -> None:
 
 
 def warm(path: Path) -> None:
-    """`path` is in the page cache."""
+    """`path` is in the page cache (a virtual machine's host may take it away within seconds)."""
     with path.open("rb") as file:
         while file.read(1 << 24):
             pass

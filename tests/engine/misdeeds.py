@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +26,26 @@ def pid(*, threads: int) -> int:
 
 def thread_limits(*, threads: int) -> tuple[int, str, str]:
     return threads, os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"]
+
+
+def churn(count: int, nbytes: int, *, threads: int) -> tuple[int, int, int]:
+    """(page faults of `count` blocks after the first, resident bytes before, resident bytes after 20 more)."""
+    before = resident(threads=threads)
+    block = bytearray(nbytes)
+    del block
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(count):
+        block = bytearray(nbytes)
+        del block
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    blocks = [bytearray(nbytes) for _ in range(20)]
+    del blocks
+    return faults, before, resident(threads=threads)
+
+
+def resident(*, threads: int) -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def refuse(*, threads: int) -> None:

@@ -56,6 +56,21 @@ def test_a_child_serves_again_after_success_and_is_replaced_after_a_failure() ->
     assert gone(first)
 
 
+def test_warm_children_are_the_ones_that_serve() -> None:
+    local.warm(Bounds(), 2)
+    local.warm(Bounds(), 2)
+    ((_, children),) = local._idle.items()
+    assert len(children) == 2
+    assert do("pid").value in [child.process.pid for child in children]
+
+
+def test_a_child_keeps_freed_memory_within_an_order_only() -> None:
+    """Blocks of a megabyte cost page faults the first time; after the order the memory is the system's again."""
+    faults, before, after = do("churn", 30, 1 << 20).value
+    assert faults < 3 * 256
+    assert do("resident").value < before + (4 << 20) < after
+
+
 def test_threads_are_told_to_the_child() -> None:
     assert do("thread_limits", bounds=Bounds(threads=3)).value == (3, "3", "1")
 
