@@ -1,6 +1,6 @@
 """`python -m batchconv` is the command line."""
 
-from batchconv.cli import main
+from batchconv.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()
