@@ -7,14 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import reduce
 
 import numpy as np
 
 from batchconv.formats import FORMATS, Quantised
 from batchconv.formats.blocks import dots, single
-from batchconv.steps import Reshape
+from batchconv.steps import Reshape, row
 from batchconv.tensor import Array, DType, Region, Spec
-from batchconv.weight import BLOCK, Weight, read
+from batchconv.weight import BLOCK, LONG, Weight, read
 
 PLAIN = ("fp32", "fp16", "bf16")
 """Modes without scales."""
@@ -23,9 +24,6 @@ BACKUPS = ("int8_asym", "int8_sym", "mxfp8_e4m3", "fp8_e4m3", "none")
 
 LEAST_GROUP = 32
 """The least group that a group size is lowered to (NNCF's min_adjusted_group_size)."""
-
-LONG = 4 * BLOCK
-"""Bytes of a row beyond which a weight is encoded in another shape, one with more and shorter rows."""
 
 FLOATS = (DType.F32, DType.F64, DType.F16, DType.BF16)
 """Element types of the weights that are compressed."""
@@ -288,7 +286,8 @@ def selected(layers: Sequence[Layer], ratio: float, sensitivities: Mapping[str, 
 def folded(spec: Spec, axes: tuple[int, ...], group: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(shape, axes) in which a weight is encoded to the same bytes by short rows; its own if its rows are not LONG.
 
-    A scale for each channel of several matrices [n, k, m], reduced along k, has no other shape: a block is a matrix.
+    A scale for each channel of several matrices [n, k, m], reduced along k, has no other shape; there each matrix is
+    a weight by itself (`steps.row`).
     """
     shape, first, last = spec.shape, min(axes), max(axes)
     if spec.nbytes <= LONG * spec.rows or last - first + 1 > len(axes):
@@ -298,7 +297,7 @@ def folded(spec: Spec, axes: tuple[int, ...], group: int) -> tuple[tuple[int, ..
         return (outer, reduced), (1,)
     if group > 0 or outer == 1:
         return ((outer * reduced, inner) if inner > 1 else (outer * reduced,)), (0,)
-    return shape, axes
+    return (outer, reduced, inner), (1,)
 
 
 def shortened(spec: Spec) -> tuple[int, ...]:
@@ -318,28 +317,25 @@ def sensitivity(weight: Weight, axes: tuple[int, ...]) -> float:
     """
     shape, axes = folded(weight.spec, axes, -1)
     weight = weight.then(Reshape(shape)) if shape != weight.spec.shape else weight
-    encoder, spec = Quantised("int8_asym", axes), weight.spec
-    step = max(1, BLOCK * spec.rows // max(spec.size * 4, 1))
-    starts = range(0, spec.rows, step)
-
-    def blocks() -> list[Region]:
-        return [Region.rows(spec.shape, start, min(start + step, spec.rows)) for start in starts]
-
-    stats = None
-    if encoder.needs_stats(spec):
-        for region in blocks():
-            found = encoder.stats(read(weight, region))
-            stats = found if stats is None else encoder.merge(stats, found)
-    sums: Array | None = None
-    worst = 0.0
-    for region in blocks():
-        errors = squares(encoder, read(weight, region), stats)
-        sums = errors if sums is None or stats is None else sums + errors
-        worst = max(worst, float(sums.max()))
-    count = spec.size // max(encoder.outputs(spec)["scale"].size, 1)
-    final = worst if stats is None or sums is None else float(sums.max())
+    parts = [weight]
+    if len(shape) == 3 and axes == (1,) and weight.spec.nbytes > LONG * shape[0]:
+        parts, axes = [row(weight, index) for index in range(shape[0])], (0,)
+    worst = max(_worst(part, Quantised("int8_asym", axes)) for part in parts)
     eps = np.finfo(np.float32).eps
-    return float(np.float32(1) / (np.float32(final / count) + eps))
+    return float(np.float32(1) / (np.float32(worst) + eps))
+
+
+def _worst(weight: Weight, encoder: Quantised) -> float:
+    """The greatest mean squared error of a group."""
+    spec = weight.spec
+    step = max(1, BLOCK * spec.rows // max(spec.size * 4, 1))
+    blocks = [Region.rows(spec.shape, at, min(at + step, spec.rows)) for at in range(0, spec.rows, step)]
+    count = spec.size // max(encoder.outputs(spec)["scale"].size, 1)
+    if not encoder.needs_stats(spec):
+        return max(float(squares(encoder, read(weight, block), None).max()) for block in blocks) / count
+    stats = reduce(encoder.merge, (encoder.stats(read(weight, block)) for block in blocks))
+    sums = reduce(np.add, (squares(encoder, read(weight, block), stats) for block in blocks))
+    return float(sums.max()) / count
 
 
 def squares(encoder: Quantised, block: Array, stats: Array | None) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from batchconv.errors import BadModel
 from batchconv.shape import broadcast, static
 from batchconv.tensor import Array, DType, Region, Spec
-from batchconv.weight import Weight, read
+from batchconv.weight import Extent, Weight, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,15 @@ class Slice:
 
     def apply(self, block: Array, region: Region, spec: Spec) -> Array:
         return block
+
+
+def row(weight: Weight, index: int) -> Weight:
+    """Row `index` of the tensor, as a recipe of its own; of the stored bytes, where they are taken as they are."""
+    spec, source = Spec(weight.spec.dtype, weight.spec.shape[1:]), weight.source
+    plain = spec.dtype.bits >= 8 and all(isinstance(step, Reshape) for step in weight.steps)
+    if plain and isinstance(source, Extent) and source.length >= weight.stored.nbytes:
+        return Weight(spec, Extent(source.url, source.offset + index * spec.nbytes, spec.nbytes))
+    return weight.then(Slice(0, index, index + 1), Reshape(spec.shape))
 
 
 UNARY: dict[str, Callable[[Array], Array]] = {

@@ -17,6 +17,9 @@ INLINE = 1024
 BLOCK = 1 << 20
 """Bytes that are computed on at a time: what fits the cache, not what a store likes."""
 
+LONG = 4 * BLOCK
+"""Bytes of a row beyond which a weight is encoded in another shape, one with more and shorter rows."""
+
 
 class Step(Protocol):
     """One thing done to a weight: a frozen dataclass, data and not a closure, so that recipes compare and travel."""
@@ -59,6 +62,10 @@ class Encoder(Protocol):
 
     def merge(self, a: Array, b: Array) -> Array:
         """The stats of two blocks together; associative and commutative, exact."""
+        ...
+
+    def of_rows(self) -> Encoder | None:
+        """What encodes each row of a weight for itself to the bytes that the whole has there; None if nothing does."""
         ...
 
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from batchconv import quantize
 from batchconv.formats import FORMATS, Half, Quantised
 from batchconv.quantize import (
     LONG,
@@ -86,6 +87,16 @@ def test_sensitivity_is_that_of_the_greatest_channel_error(axis: int) -> None:
     assert sensitivity(weight, (axis,)) == pytest.approx(1 / (error + 2.0**-23), rel=1e-5)
 
 
+def test_sensitivity_of_a_stack_is_that_of_its_worst_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = np.random.default_rng(4).standard_normal((3, 200, 40)).astype(np.float32)
+    w[1] *= 7
+    stack = Weight(Spec(DType.F32, w.shape), w.tobytes())
+    whole = sensitivity(stack, (1,))
+    monkeypatch.setattr(quantize, "LONG", 1 << 10)
+    assert sensitivity(stack, (1,)) == pytest.approx(whole, rel=1e-5)
+    assert sensitivity(stack, (1,)) == sensitivity(Weight(Spec(DType.F32, w[1].shape), w[1].tobytes()), (0,))
+
+
 def test_the_ratio_stops_before_it_is_reached() -> None:
     layers = [layer(name) for name in "abcd"]
     scores = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 4.0}
@@ -120,6 +131,7 @@ def test_the_report_counts_every_part() -> None:
         ((8, 4096, 4096), (2,), 128, ((32768, 4096), (1,))),
         ((8, 4096, 4096), (2,), -1, ((32768, 4096), (1,))),
         ((8, 4096, 4096), (1,), -1, ((8, 4096, 4096), (1,))),
+        ((2, 4, 4096, 4096), (2,), -1, ((8, 4096, 4096), (1,))),
         ((1, 1 << 24), (1,), 128, ((1 << 24,), (0,))),
         ((1, 1 << 24), (1,), -1, ((1 << 24,), (0,))),
         ((8, 64, 3, 1 << 20), (1, 3), -1, ((8, 64, 3, 1 << 20), (1, 3))),

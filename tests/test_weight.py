@@ -127,6 +127,9 @@ class Rounded:
     def merge(self, a: Array, b: Array) -> Array:
         return np.maximum(a, b)
 
+    def of_rows(self) -> None:
+        return None
+
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
         if stats is not None:
             top = spread = stats

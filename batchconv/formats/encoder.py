@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,6 +78,9 @@ class Quantised:
 
     def merge(self, a: Array, b: Array) -> Array:
         return np.stack([np.fmin(a[0], b[0]), np.fmax(a[1], b[1])])
+
+    def of_rows(self) -> Quantised | None:
+        return replace(self, axes=(0,)) if (self.axes, self.group) == ((1,), -1) else None
 
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
         if self.needs_stats(spec) and stats is None:

@@ -50,6 +50,9 @@ class Half:
     def merge(self, a: Array, b: Array) -> Array:
         return a
 
+    def of_rows(self) -> Half:
+        return self
+
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
         flat = block.reshape(-1)
         codes = np.empty(flat.size, np.uint16)

@@ -7,13 +7,14 @@ them. Offsets follow from the recipes alone; how the work is cut does not move a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batchconv.graph import Graph
-from batchconv.ir.cut import MOST, PART, SMALL, Cutter, Item, Read, aligned
+from batchconv.ir.cut import ALIGN, MOST, PART, SMALL, Cutter, Item, Read, aligned
 from batchconv.ir.geometry import blob_size, core, split
 from batchconv.ir.pieces import Layout, Out, Part, Piece, stats_pieces
-from batchconv.weight import Encoded, Weight
+from batchconv.steps import row
+from batchconv.weight import LONG, Encoded, Weight
 
 __all__ = ["Layout", "Out", "Part", "Piece", "blob_size", "lay_out", "stats_pieces", "weights"]
 
@@ -43,6 +44,7 @@ def lay_out(variants: Variants, part_bytes: int = PART) -> Layout:
     ordered = sorted(groups, key=lambda group: (group.nbytes < SMALL, group.order))
     reads = [read for group in ordered for read in _reads(group)]
     ends, sizes = _place(reads, len(variants))
+    reads = [apart for read in reads for apart in _apart(read)]
     offsets = tuple({weight: item.offset for weight, item in each} for each in items)
     part_bytes = max(part_bytes, max([*sizes, sum(read.nbytes for read in reads)]) // MOST)
     return Layout(offsets, sizes, Cutter(ends, sizes, part_bytes).cut(reads))
@@ -112,6 +114,34 @@ def _first(fit: list[Read], item: Item, nbytes: int, reads: list[Read]) -> Read:
         fit = [Read(item.base, nbytes)]
         reads.extend(fit)
     return fit[0]
+
+
+def _apart(read: Read) -> list[Read]:
+    """A pass over several matrices with scales that go through a whole one, as a pass over each.
+
+    A block would else be a matrix. Each matrix must give whole bytes, and the next one's codes begin where a
+    placement may.
+    """
+    spec, items = read.base.spec, (*read.mains, *read.sides)
+    encoders = {item.encoder: item.encoder.of_rows() for item in items if item.encoder}
+    count = spec.rows
+    even = all(not item.nbytes % (count * ALIGN) for item in read.mains) and not spec.size // count % 8
+    if not (encoders and all(encoders.values()) and even and count > 1 and spec.nbytes > LONG * count):
+        return [read]
+    apart = []
+    for index in range(count):
+        base = row(read.base, index)
+        mains, sides = ([_nth(item, base, index, count) for item in each] for each in (read.mains, read.sides))
+        apart.append(Read(base, read.nbytes // count, mains, sides))
+    return apart
+
+
+def _nth(item: Item, base: Weight, index: int, count: int) -> Item:
+    """What of the item is made of `base`, row `index` of `count`."""
+    nbytes, tail, encoder = item.nbytes // count, item.tail, item.encoder and item.encoder.of_rows()
+    if item.encoded and encoder:
+        tail = (*tail[:-1], replace(item.encoded, encoder=encoder))
+    return Item(item.target, base, tail, nbytes, item.layer, item.offset + index * nbytes)
 
 
 def _place(reads: Sequence[Read], targets: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -39,6 +39,9 @@ class Rowwise:
     def merge(self, a: Array, b: Array) -> Array:
         raise NotImplementedError
 
+    def of_rows(self) -> None:
+        return None
+
     def encode(self, block: Array, spec: Spec, stats: Array | None = None) -> Encoding:
         assert block.flags.c_contiguous
         x = block.astype(np.float32)

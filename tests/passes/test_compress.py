@@ -17,6 +17,7 @@ from batchconv import ops, quantize
 from batchconv.errors import BadModel
 from batchconv.formats import FORMATS, Quantised
 from batchconv.graph import Graph, Op, Value
+from batchconv.ir import layout
 from batchconv.passes.compress import Compressed, candidates, compress, compressed
 from batchconv.quantize import Compression
 from batchconv.tensor import DType, Spec
@@ -180,15 +181,18 @@ def stacked(source: Source, shape: tuple[int, ...], turned: bool, array: np.ndar
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("mode", ["fp16", "int8_asym", "int4_asym", "nvfp4"])
-@pytest.mark.parametrize("shape", [(1, 128, 192), (4, 128, 192)])
+@pytest.mark.parametrize("mode", ["fp16", "int8_asym", "int4_asym", "nvfp4", "cb4", "int2_sym"])
+@pytest.mark.parametrize("shape", [(1, 128, 192), (4, 128, 192), (3, 64, 65)])
 def test_long_rows_give_the_same_bytes(
     shape: tuple[int, ...], mode: str, turned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Compression(mode, all_layers=True, scale_search=False, group_size=64 if mode == "int4_asym" else None)
+    settings = Compression(
+        mode, all_layers=True, scale_search=False, group_size={"int4_asym": 64, "int2_sym": -1}.get(mode)
+    )
     found = []
     for long in (1 << 30, 1 << 12):
         monkeypatch.setattr(quantize, "LONG", long)
+        monkeypatch.setattr(layout, "LONG", long)
         source = Source(tmp_path / f"source{long}")
         report = written(stacked(source, shape, turned, normal(*shape)), settings, tmp_path)
         assert [line.error for line in report] == pytest.approx([found[0][2]] if found else [report[0].error], rel=1e-3)
@@ -205,6 +209,7 @@ def test_long_rows_give_the_same_bytes(
         ((1, 4096, 2048), False, "int4_sym"),
         ((2, 4096, 1024), False, "int4_sym"),
         ((2, 1024, 4096), True, "int8_asym"),
+        ((2, 4096, 1024), False, "int8_asym"),
         ((1, 1, 1 << 23), False, "fp16"),
         ((1, 1, 1 << 23), False, "fp32"),
     ],
