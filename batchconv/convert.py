@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from batchconv.ir import bin as parts
 from batchconv.ir.layout import Layout, Part, lay_out, stats_pieces
 from batchconv.ir.xml import write_xml
 from batchconv.passes.compress import Compressed, candidates, compressed
-from batchconv.pool import Crew
+from batchconv.pool import Crew, cores, keep_freed
 from batchconv.quantize import Compression, Layer, sensitivity
 from batchconv.version import VERSION
 
@@ -102,17 +101,20 @@ class Record:
     seconds: float
 
 
-def convert(request: Request, threads: int | None = None, say: Say | None = None, processes: bool = False) -> Record:
+def convert(request: Request, threads: int | None = None, say: Say | None = None, alone: bool = False) -> Record:
     """The requested artifacts are at their URLs, whole; or an error is raised and nothing of them is.
 
     threads: how many read, compute and write at a time (default: the cores this process may use).
-    say: told, a line each, what rewrites did and why others did not. processes: a large model's parts may be
-    written by forked processes (for a program of ours that has no threads of its own).
+    say: told, a line each, what rewrites did and why others did not. alone: the process is ours, without threads of
+    its own: for a large model it keeps freed memory, and forks where that is faster.
     """
     start = time.perf_counter()
     try:
         loaded = load(request, say)
-        crew = Crew(threads or len(os.sched_getaffinity(0)), processes and is_large(loaded))
+        large = alone and is_large(loaded)
+        if large:
+            keep_freed()
+        crew = Crew(threads or cores(), large and from_file_to_file(loaded))
         job: Job | None = prepare(loaded, dict(crew.map(score, sensitivity_layers(loaded))))
         record = None
         while job is not None:
@@ -163,9 +165,13 @@ def clash(request: Request, sources: Iterable[str]) -> None:
 
 
 def is_large(loaded: Loaded) -> bool:
-    """True if there are LARGE bytes to go through, from files to files (a store's client does not survive a fork)."""
-    urls = [*loaded.sources, *(variant.bin for variant in loaded.request.variants)]
-    return all(map(storage.is_local, urls)) and sum(map(storage.size, loaded.sources)) >= LARGE
+    """True if there are LARGE bytes to go through."""
+    return sum(map(storage.size, loaded.sources)) >= LARGE
+
+
+def from_file_to_file(loaded: Loaded) -> bool:
+    """True if no store is involved, whose client would not survive a fork."""
+    return all(map(storage.is_local, [*loaded.sources, *(variant.bin for variant in loaded.request.variants)]))
 
 
 def prepare(loaded: Loaded, sensitivities: Mapping[str, float] | None = None, keep: Keep = ()) -> Job:

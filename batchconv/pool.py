@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +17,11 @@ R = TypeVar("R")
 
 _work: tuple[Callable[[Any], Any], Sequence[Any]] = (repr, ())
 """What forked processes inherit: the function and its items; only indices and results travel."""
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +37,12 @@ class Crew:
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """`function` of each item, in order; the first error raised.
 
-        Processes are forked only where this one has a single thread: a fork of others' locks could hang.
+        Processes are forked only on Linux, where they end with their parent, and only where this one has a single
+        thread: a fork of others' locks could hang.
         """
         if self.workers == 1 or len(items) < 2:
             return [function(item) for item in items]
-        if self.processes and threading.active_count() == 1:
+        if self.processes and sys.platform == "linux" and threading.active_count() == 1:
             return _forked(function, items, self.workers)
         from concurrent.futures import ThreadPoolExecutor
 
@@ -74,33 +83,35 @@ _PDEATHSIG, _TRIM_THRESHOLD, _MMAP_THRESHOLD = 1, -1, -3
 """Numbers of <sys/prctl.h> and <malloc.h>."""
 
 _KEPT = 32 << 20
-"""Bytes of freed memory that a process keeps for its next block, instead of faulting its pages in again."""
+"""Bytes of freed memory that a process keeps for its next block."""
 
 
 def keep_freed() -> None:
-    """This process keeps the memory of its blocks, if the C library can be told to: half of the time is saved."""
-    import ctypes
+    """This process, and what it forks, keeps the memory of its blocks, if the C library can be told to.
 
-    libc = ctypes.CDLL(None)
-    for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD) if hasattr(libc, "mallopt") else ():
-        libc.mallopt(threshold, _KEPT)
+    Half of the time went into faulting pages in again.
+    """
+    for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        _tell("mallopt", threshold, _KEPT)
 
 
 def give_back() -> None:
     """What `keep_freed` kept is the system's again."""
+    _tell("malloc_trim", 0)
+
+
+def _tell(function: str, *numbers: int) -> None:
+    """A function of the C library has been called, if there is one of that name."""
     import ctypes
 
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
+    with suppress(AttributeError, OSError):
+        getattr(ctypes.CDLL(None), function)(*numbers)
 
 
 def _settle() -> None:
-    """A forked process leaves Ctrl-C to its parent, ends when that does, and keeps the memory of its blocks."""
-    import ctypes
+    """A forked process leaves Ctrl-C to its parent, and ends when that does."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
-    keep_freed()
+    _tell("prctl", _PDEATHSIG, signal.SIGKILL)

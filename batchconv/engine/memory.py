@@ -6,8 +6,6 @@ Each constant was measured on Linux with CPython 3.11 and numpy 2.4 (`tests/engi
 
 from __future__ import annotations
 
-import os
-
 from batchconv import storage
 from batchconv.convert import Request, Variant
 from batchconv.engine.header import Header
@@ -99,8 +97,3 @@ def share(variant: Variant) -> float:
     """Bytes of the artifact for each byte of a float32 source."""
     mode = variant.compression.mode
     return 1.0 if mode == "fp32" else FORMATS[mode].bits / 32 + 0.05
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

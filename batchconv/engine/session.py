@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from batchconv import manifest as manifests
 from batchconv.engine import local
 from batchconv.engine import plan as planning
-from batchconv.engine.memory import cores
 from batchconv.engine.plan import ModelPlan, Plan
 from batchconv.engine.report import Bar, Report, megabytes, rows
+from batchconv.pool import cores
 
 
 def run(path: str, workers: int | None, scheduler: str | None, fail_fast: bool) -> int:
