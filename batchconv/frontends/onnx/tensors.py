@@ -156,11 +156,11 @@ def _wire(number: int) -> bytes:
 
 
 def entries(source: Source, items: list[tuple[Any, int]], known: dict[Any, tuple[str, str]]) -> dict[str, str]:
-    """The key-value pairs of `external_data`; `known`: the locations met before, by their bytes (mostly one)."""
+    """The key-value pairs of `external_data`; `known`: those met before, by their bytes (all offsets differ)."""
     pairs = {}
     for value, at in items:
         key, text = known.get(value) or entry(source, value, at)
-        if key == "location":
+        if key != "offset":
             known[value] = key, text
         pairs[key] = text
     return pairs
