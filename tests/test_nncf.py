@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from written import Source, decoder, run, written
+from written import Source, decoder, normal, run, written
 
-from batchconv import packing
+from batchconv import ops, packing
 from batchconv.formats import FORMATS, Quantised
+from batchconv.graph import Graph, Value
 from batchconv.quantize import Compression
 from batchconv.tensor import Array, DType, Spec
 
@@ -61,6 +62,37 @@ def test_codes_and_scales_equal_those_of_nncf(nncf: Any, name: str, turned: bool
             constant = theirs["W_nncf_codebook_idxs" if (name, part) == ("cb4", "codes") else "W" + PARTS[part]]
             assert tuple(constant.shape) == out.shape
             assert packing.pack(made[part], out.dtype) == constant.data.tobytes(), (name, part, shape)
+
+
+def heads(source: Source, seed: int) -> Graph:
+    """Seven MatMuls, each of the input or of one before it; what nothing reads is a Result."""
+    random = np.random.default_rng(seed)
+    x = ops.parameter("x", DType.F32, (1, 64)).value()
+    values, loose = [x], list[Value]()
+    for i in range(7):
+        inner = values[random.integers(len(values))]
+        weight = source.constant(f"w{i}", normal(64, 64, seed=7 * seed + i) * np.float32(random.uniform(0.1, 4)))
+        value = ops.relu(ops.matmul(inner, weight).op.named(f"n{random.integers(100)}-{i}").value())
+        values.append(value)
+        loose = [other for other in (*loose, value) if other is not inner]
+    order = random.permutation(len(loose))
+    return Graph((x.op,), tuple(ops.result(loose[i], f"y{i}") for i in order), "heads")
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5])
+@pytest.mark.parametrize("seed", range(8))
+def test_of_several_heads_the_same_is_the_last_layer(nncf: Any, tmp_path: Path, seed: int, ratio: float) -> None:
+    import openvino as ov
+
+    source = Source(tmp_path / "source")
+    graph = heads(source, seed)
+    written(graph, Compression(), tmp_path)
+    model = ov.Core().read_model(tmp_path / "model.xml")
+    theirs = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT4_SYM, ratio=ratio, group_size=32)
+    (tmp_path / "ours").mkdir()
+    report = written(graph, Compression("int4_sym", ratio=ratio, group_size=32), tmp_path / "ours")
+    chosen = {op.get_friendly_name() for op in theirs.get_ops() if op.get_element_type().get_type_name() == "i4"}
+    assert chosen == {line.layer for line in report if line.format == "int4_sym"}
 
 
 def test_logits_are_nearer_than_those_of_nncf_at_the_same_settings(nncf: Any, tmp_path: Path) -> None:

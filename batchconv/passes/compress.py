@@ -9,7 +9,7 @@ from functools import cache
 from batchconv import ops
 from batchconv.errors import BadModel
 from batchconv.formats import CB4, Half, fits_f16
-from batchconv.graph import Attr, Graph, Op, Output, Value
+from batchconv.graph import Attr, Graph, Op, Output, Value, ordered
 from batchconv.opset import TABLE
 from batchconv.quantize import FLOATS, PLAIN, Choice, Compression, Layer, LayerReport, choose, primaries, shortened
 from batchconv.shape import Shape
@@ -117,14 +117,15 @@ def bodies(attr: Attr) -> Iterator[Graph]:
 
 
 def layers(graph: Graph, settings: Compression, names: Mapping[Op, str]) -> list[Layer]:
-    """Every weight that a MatMul, convolution or embedding reads, in the order of the graph.
+    """Every weight that a MatMul, convolution or embedding reads, inputs first, towards the last Result first.
 
-    A weight that several read is the first's; the later ones are marked `taken`.
+    Of several heads NNCF takes that of the first Result for the last layer, as OpenVINO orders operations from the
+    last Result on. A weight that several read is the first's; the later ones are marked `taken`.
     """
     found: list[Layer] = []
     seen: set[Op] = set()
     angles = rotations(graph)
-    for op in graph.ops():
+    for op in ordered(graph.results[::-1]):
         for port, constant, axes in weighted(op):
             weight, name = constant.attrs["weight"], names[constant]
             taken = settings.takes(*called(op, constant, name)) or ("gives angles" if op in angles else "")

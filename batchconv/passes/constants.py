@@ -1,4 +1,7 @@
-"""What can be computed now: known values become small Constants, operations on weights become steps."""
+"""What can be computed now: known values become small Constants, operations on weights become steps.
+
+The result goes by the name of the operation; of the (first) weight where that has none.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ def known_value(op: Op, uses: Uses) -> Replacement:
             return None
     if op.type in ("Parameter", "Constant", "Result") or not op.outputs or _decodes(op):
         return None
-    return tuple(ops.const(o.known.array(o.dtype), o.dtype) for o in op.outputs if o.known is not None)
+    name = op.inputs[0].op.name if op.inputs and op.inputs[0].weight is not None else ""
+    return tuple(ops.const(o.known.array(o.dtype), o.dtype, name) for o in op.outputs if o.known is not None)
 
 
 def _decodes(op: Op) -> bool:
@@ -49,7 +53,7 @@ def reshape_constant(op: Op, uses: Uses) -> Replacement:
     weight = stored(op.inputs[0])
     if weight is None or not op.value().is_static:
         return None
-    return constant(weight.then(Reshape(static(op.outputs[0].shape))))
+    return constant(weight.then(Reshape(static(op.outputs[0].shape))), op.inputs[0].op.name)
 
 
 @on("Transpose")
@@ -58,7 +62,8 @@ def transpose_constant(op: Op, uses: Uses) -> Replacement:
     weight, order = stored(op.inputs[0]), op.inputs[1].known
     if weight is None or order is None or not order.whole:
         return None
-    return constant(weight.then(Transpose(tuple(order.items) or tuple(reversed(range(len(weight.spec.shape)))))))
+    perm = tuple(order.items) or tuple(reversed(range(len(weight.spec.shape))))
+    return constant(weight.then(Transpose(perm)), op.inputs[0].op.name)
 
 
 @on("Convert")
@@ -71,7 +76,7 @@ def convert_constant(op: Op, uses: Uses) -> Replacement:
         return Declined("plugins know weights stored as bytes")
     if "rt_info" in op.attrs or (target.bits > weight.spec.dtype.bits and weight.spec.nbytes > KNOWN_LIMIT):
         return Declined("the weight would take more room")
-    return constant(weight.then(Cast(target)))
+    return constant(weight.then(Cast(target)), op.inputs[0].op.name)
 
 
 @on(*BINARY)
@@ -83,9 +88,9 @@ def combine_constants(op: Op, uses: Uses) -> Replacement:
     if grows(a.spec, b.spec) and op.value().is_static:
         return Declined("the result is larger than either constant")
     if a.spec.dtype in FLOATS:
-        return constant(combined(BINARY[op.type], a, b))
+        return constant(combined(BINARY[op.type], a, b), op.inputs[0].op.name)
     if a.spec.dtype.is_integral and a.spec.dtype.bits >= 8 and op.type != "Divide":
-        return constant(a.then(Binary(BINARY[op.type], b)))
+        return constant(a.then(Binary(BINARY[op.type], b)), op.inputs[0].op.name)
     return None
 
 
@@ -95,7 +100,7 @@ def map_constant(op: Op, uses: Uses) -> Replacement:
     weight = stored(op.inputs[0])
     if weight is None or weight.spec.dtype not in FLOATS:
         return None
-    return constant(mapped(UNARY[op.type], weight))
+    return constant(mapped(UNARY[op.type], weight), op.inputs[0].op.name)
 
 
 @on("Slice")
@@ -116,7 +121,7 @@ def slice_constant(op: Op, uses: Uses) -> Replacement:
         size = weight.spec.shape[at]
         first = min(max(start + size if start < 0 else start, 0), size)
         weight = weight.then(Slice(at, first, first + shape[at]))
-    return constant(weight)
+    return constant(weight, op.inputs[0].op.name)
 
 
 @on("Split", "VariadicSplit")
@@ -129,6 +134,6 @@ def split_constant(op: Op, uses: Uses) -> Replacement:
     pieces: list[Value] = []
     for output in op.outputs:
         length = static(output.shape)[at]
-        pieces.append(constant(weight.then(Slice(at, start, start + length))))
+        pieces.append(constant(weight.then(Slice(at, start, start + length)), op.inputs[0].op.name))
         start += length
     return tuple(pieces)

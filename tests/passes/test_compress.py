@@ -90,6 +90,19 @@ def test_a_half_source_keeps_its_own_convert() -> None:
     assert "w/fq_weights_1/convert" not in made
 
 
+def test_of_several_heads_that_of_the_first_result_is_the_last_layer(tmp_path: Path) -> None:
+    source = Source(tmp_path / "source")
+    x = ops.parameter("x", DType.F32, (1, 64)).value()
+    heads = [ops.matmul(x, source.constant(f"w{i}", normal(64, 64, seed=i))) for i in range(3)]
+    graph = Graph((x.op,), tuple(ops.result(heads[i]) for i in (1, 2, 0)), "g")
+    found = compressed(graph, Compression("int4_sym", group_size=64)).report
+    assert [(line.layer, line.format) for line in found] == [
+        ("w0", "int4_sym"),
+        ("w2", "int4_sym"),
+        ("w1", "int8_asym"),
+    ]
+
+
 def test_last_matmul_and_embedding_get_the_backup(tmp_path: Path) -> None:
     made = formats(compressed(decoder(Source(tmp_path / "w")), Compression("int4_sym", group_size=64)))
     assert {name: kind for name, kind in made.items() if kind[0] != "int4_sym"} == {

@@ -357,6 +357,19 @@ def test_explained() -> None:
     assert said == ["scale_layer: Multiply '': not done, what comes before is read elsewhere too"]
 
 
+def test_a_weight_keeps_its_name_when_a_nameless_operation_on_it_becomes_a_step() -> None:
+    """One whose elements shape inference knows (of up to 1 KiB), and a larger one."""
+    x = ops.parameter("x", DType.F32, (1, 64)).value()
+    small, large = ops.const(np.ones((64, 1, 1)), name="small"), networks.symbol("large", "f32[64,8,8]")
+    flat = ops.reshape(large, ops.const([64, 64]), special_zero=False)
+    y = ops.add(
+        ops.matmul(x, ops.transpose(flat, ops.const([1, 0]))),
+        ops.reshape(small, ops.const([1, 64]), special_zero=False),
+    )
+    done = passes.run(Graph((x.op,), (ops.result(y, "y"),)))
+    assert {op.name for op in done.ops() if op.type == "Constant"} == {"small", "large"}
+
+
 def test_names_follow_values() -> None:
     x = ops.parameter("x", DType.F32, (1, 3, 8, 8)).value()
 
