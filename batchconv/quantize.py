@@ -259,8 +259,8 @@ def backup(layer: Layer, settings: Compression, reason: str) -> Choice:
         return Choice(layer, "", -1, reason)
     if format.startswith("int8"):
         return Choice(layer, format, -1, reason)
-    group = FORMATS[format].group if format.startswith("mx") or settings.group == -1 else settings.group
-    if len(layer.axes) == 1 and layer.spec.shape[layer.axes[0]] % group == 0:
+    group = FORMATS[format].group if format.startswith("mx") else settings.group
+    if group == -1 or (len(layer.axes) == 1 and layer.spec.shape[layer.axes[0]] % group == 0):
         return Choice(layer, format, group, reason)
     return Choice(layer, "int8_asym", -1, f"{reason}; {format} does not fit it")
 

@@ -124,6 +124,7 @@ def test_all_layers_takes_them_too(tmp_path: Path) -> None:
         (Compression("int4_sym", backup="int8_sym"), ("int8_sym", -1)),
         (Compression("mxfp4"), ("mxfp8_e4m3", 32)),
         (Compression("fp4", group_size=64), ("fp8_e4m3", 64)),
+        (Compression("fp4", group_size=-1), ("fp8_e4m3", -1)),
         (Compression("nvfp4"), ("int8_asym", -1)),
     ],
 )
