@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchconv import formats
 from batchconv.errors import BadModel
-from batchconv.formats import FORMATS, Half, Quantised, fits_f16, verdict
+from batchconv.formats import FORMATS, Half, Quantised, blocks, fits_f16, half, verdict
 from batchconv.formats.rules import CB4, NF4
 from batchconv.tensor import Array, DType, Region, Spec
 from batchconv.weight import BLOCK, Encoded, Encoding, Weight, read
@@ -191,6 +191,23 @@ def in_blocks(encoder: Quantised | Half, w: Array, cuts: list[int]) -> dict[str,
         part: bits_of(made[0][part] if outputs[part].rows == 1 else np.concatenate([m[part] for m in made]))
         for part in outputs
     }
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_tiles_of_any_size_give_the_same_bytes_and_sums(name: str, axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block wider than a tile is swept in tiles whose rows are apart in memory."""
+    w = np.random.default_rng(11).standard_t(4, (256, 640)).astype(np.float32)
+    dtype = DType.BF16 if name == "bf16" else DType.F16
+    encoder = Half(dtype) if FORMATS[name].rule is None else Quantised(name, (axis,), FORMATS[name].group, True)
+    made = []
+    for tile in (1 << 19, 1 << 12):
+        monkeypatch.setattr(blocks, "TILE", tile)
+        monkeypatch.setattr(half, "TILE", tile)
+        made.append(encoder.encode(w, Spec(DType.F32, w.shape)))
+    for part, array in made[0].parts.items():
+        np.testing.assert_array_equal(bits_of(made[1].parts[part]), bits_of(array), err_msg=part)
+    assert made[1].tally == pytest.approx(made[0].tally, rel=1e-5)
 
 
 @pytest.mark.parametrize("axes", [(0,), (1,)])

@@ -159,7 +159,7 @@ CHUNK = 4096
 def dot(a: Array, b: Array) -> float:
     """Sum of the products of all elements: of CHUNK in float32, of their sums in float64."""
     if not (a.flags.c_contiguous and b.flags.c_contiguous):
-        return float(np.einsum("...,...->", a, b))
+        return float(np.einsum("arb,arb->", a, b))
     a, b = a.reshape(-1), b.reshape(-1)
     whole = a.size // CHUNK * CHUNK
     sums = np.matmul(a[:whole].reshape(-1, 1, CHUNK), b[:whole].reshape(-1, CHUNK, 1))
