@@ -41,8 +41,8 @@ def program() -> NoReturn:
         if threading.active_count() > 1 or not isinstance(end.code, int | None):
             raise
         with suppress(OSError, ValueError):  # nobody reads it, or nothing can be written there
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
             os._exit(end.code or 0)
     os._exit(1)
 

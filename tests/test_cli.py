@@ -233,3 +233,11 @@ def test_inputs_in_every_spelling_of_the_interface() -> None:
     assert inputs_of([("x", [1, 3, -1])]) == (wanted,)
     assert inputs_of(("x", [1, 3, -1], np.int64))[0].dtype is DType.I64
     assert inputs_of(None) == ()
+
+
+@pytest.mark.parametrize(("where", "code"), [(">&-", 0), ("> /dev/full", 1), ("| true", 0)])
+def test_the_exit_code_is_right_whatever_becomes_of_the_output(where: str, code: int) -> None:
+    command = f"{sys.executable} -m batchconv ops --framework caffe {where}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
