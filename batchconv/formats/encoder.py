@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -77,7 +78,10 @@ class Quantised:
         return out
 
     def merge(self, a: Array, b: Array) -> Array:
-        return np.stack([np.fmin(a[0], b[0]), np.fmax(a[1], b[1])])
+        out = np.empty_like(a)
+        np.fmin(a[0], b[0], out=out[0, ...])
+        np.fmax(a[1], b[1], out=out[1, ...])
+        return out
 
     def of_rows(self) -> Quantised | None:
         return replace(self, axes=(0,)) if (self.axes, self.group) == ((1,), -1) else None
@@ -93,7 +97,7 @@ class _Known:
     """What follows from the statistics of a weight and is the same for all of its blocks.
 
     second: the second-order scale of nvfp4, whose other scales each block still has to find; else they are here,
-    as computed with and as they will be `stored`, and `rule` is told what they spare it.
+    as computed with, as they will be `stored`, and as `parts`; and `rule` is told what they spare it.
     """
 
     rule: Rule
@@ -101,6 +105,7 @@ class _Known:
     zero: Array | None = None
     stored: Array | None = None
     second: Array | None = None
+    parts: Mapping[str, Array] = field(default_factory=dict)
 
 
 class _Last(threading.local):
@@ -130,7 +135,8 @@ def _settled(encoder: Quantised, spec: Spec, stats: Array) -> _Known:
         return _Known(rule, second=float_scale(scale, 448.0, DType.F16, few))
     if isinstance(rule, Asymmetric) and zero is not None:
         rule = rule.within(low, high, scale, zero)
-    return _Known(rule, scale, zero, stored(rule, scale))
+    sides = side_parts(encoder, spec.shape, scale, zero)
+    return _Known(rule, scale, zero, stored(rule, scale), None, sides)
 
 
 class _Run:
@@ -195,15 +201,22 @@ class _Run:
         return stored(self.rule, self.scale[at], self.known.second)
 
     def parts(self) -> dict[str, Array]:
-        shape, rule, second = self.block.shape, self.rule, self.known.second
-        scales = self.groups.scales(shape)
-        codes = self.groups.restore(self.codes, shape)
-        parts = {"codes": codes.view(rule.codes.numpy), "scale": narrow(rule, self.scale, second).reshape(scales)}
-        if self.zero is not None and rule.zero_point is not None:
-            parts["zero_point"] = self.zero.astype(rule.zero_point.numpy).reshape(scales)
-        if second is not None:
-            parts["second_order_scale"] = np.full((1,) * len(scales), second, np.float32)
-        return parts
+        shape = self.block.shape
+        sides = self.known.parts or side_parts(self.encoder, shape, self.scale, self.zero, self.known.second)
+        return {"codes": self.groups.restore(self.codes, shape).view(self.rule.codes.numpy), **sides}
+
+
+def side_parts(
+    encoder: Quantised, shape: tuple[int, ...], scale: Array, zero: Array | None, second: Array | None = None
+) -> dict[str, Array]:
+    """What goes with the codes of a block of `shape`, in the types that are stored."""
+    rule, scales = encoder.rule, encoder.groups.scales(shape)
+    parts = {"scale": narrow(rule, scale, second).reshape(scales)}
+    if zero is not None and rule.zero_point is not None:
+        parts["zero_point"] = zero.astype(rule.zero_point.numpy).reshape(scales)
+    if second is not None:
+        parts["second_order_scale"] = np.full((1,) * len(scales), second, np.float32)
+    return parts
 
 
 def narrow(rule: Rule, scale: Array, second: Array | None = None) -> Array:

@@ -111,11 +111,12 @@ class _Sink:
 
     def write(self, writer: PartWriter, array: Array, start: int, stop: int) -> None:
         """The output made of rows `start` to `stop` is in its place."""
-        begin, end = begins(self.spec, start, self.rows), begins(self.spec, stop, self.rows)
         if self.lone and start:
             return
         if self.lone:
             begin, end = 0, self.spec.nbytes
+        else:
+            begin, end = begins(self.spec, start, self.rows), begins(self.spec, stop, self.rows)
         data = packing.pack(array, self.spec.dtype) if self.spec.dtype.bits < 8 else np.ascontiguousarray(array)
         size = len(data) if isinstance(data, bytes) else data.nbytes
         if size != end - begin:
