@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
+import select
+import signal
+import struct
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +19,6 @@ from batchconv.errors import ResourceError
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_work: tuple[Callable[[Any], Any], Sequence[Any]] = (repr, ())
-"""What forked processes inherit: the function and its items; only indices and results travel."""
 
 
 def cores() -> int:
@@ -35,7 +37,7 @@ class Crew:
     processes: bool = False
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """`function` of each item, in order; the first error raised.
+        """`function` of each item, in order; or the error of one, and no other is begun.
 
         Processes are forked only on Linux, where they end with their parent, and only where this one has a single
         thread: a fork of others' locks could hang.
@@ -54,30 +56,89 @@ class Crew:
                 raise
 
 
+# ---- forked processes: concurrent.futures has them too, but its import, queues and threads take 20 ms
+
+
 def _forked(function: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    global _work
-    _work = function, items
+    """What forked processes make of the items; each takes the next one's number from a pipe until that is empty."""
+    tickets = _tickets(len(items))
+    children: list[tuple[int, int]] = []
+    made: dict[int, R] = {}
     try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _settle) as pool:
-            try:
-                return list(pool.map(_one, range(len(items))))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    except BrokenProcessPool:
-        raise ResourceError("a process that wrote a part was killed: was there enough memory?") from None
+        for _ in range(min(workers, len(items))):
+            children.append(_fork(function, items, tickets))
+        waiting = [results for _, results in children]
+        while waiting:
+            for results in select.select(waiting, (), ())[0]:
+                made.update(_received(results))
+                waiting.remove(results)
+    except BaseException:
+        for child, _ in children:
+            os.kill(child, signal.SIGKILL)
+        raise
     finally:
-        _work = (repr, ())
+        os.close(tickets)
+        for child, results in children:
+            os.close(results)
+            os.waitpid(child, 0)
+    return [made[index] for index in range(len(items))]
 
 
-def _one(index: int) -> Any:
-    function, items = _work
-    return function(items[index])
+def _tickets(count: int) -> int:
+    """A pipe that holds the numbers below `count` in runs, and then ends; it takes 64 KiB at once."""
+    tickets, feed = os.pipe()
+    run = -(-count // 4096)
+    os.write(feed, b"".join(_TICKET.pack(at, min(at + run, count)) for at in range(0, count, run)))
+    os.close(feed)
+    return tickets
 
+
+def _fork(function: Callable[[T], R], items: Sequence[T], tickets: int) -> tuple[int, int]:
+    """(process, pipe) of a process that works while there are tickets and then sends what it made."""
+    results, sink = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(sink)
+        return child, results
+    try:
+        _settle()
+        message = memoryview(_served(function, items, tickets))
+        while message:
+            message = message[os.write(sink, message) :]
+    finally:
+        os._exit(0)  # what is not sent tells
+
+
+def _served(function: Callable[[T], R], items: Sequence[T], tickets: int) -> bytes:
+    """The results of this process by number, or the error that ended them all, to be sent."""
+    made: dict[int, R] = {}
+    try:
+        while ticket := os.read(tickets, _TICKET.size):
+            for index in range(*_TICKET.unpack(ticket)):
+                made[index] = function(items[index])
+        return pickle.dumps((made, None))
+    except BaseException as error:
+        while os.read(tickets, 1 << 16):
+            pass
+        if os.environ.get("BATCHCONV_DEBUG"):
+            traceback.print_exc()
+        return pickle.dumps((None, error))
+
+
+def _received(results: int) -> dict[int, Any]:
+    """What a process sends, once it ends; its error raised."""
+    data = bytearray()
+    while more := os.read(results, 1 << 16):
+        data += more
+    if not data:
+        raise ResourceError("a process that wrote a part was killed: was there enough memory?")
+    made, error = pickle.loads(data)
+    if error is not None:
+        raise error
+    return dict(made)
+
+
+_TICKET = struct.Struct("<II")
 
 _PDEATHSIG, _TRIM_THRESHOLD, _MMAP_THRESHOLD = 1, -1, -3
 """Numbers of <sys/prctl.h> and <malloc.h>."""
@@ -110,8 +171,6 @@ def _tell(function: str, *numbers: int) -> None:
 
 def _settle() -> None:
     """A forked process leaves Ctrl-C to its parent, and ends when that does."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _tell("prctl", _PDEATHSIG, signal.SIGKILL)
