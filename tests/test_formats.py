@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchconv import formats
 from batchconv.errors import BadModel
 from batchconv.formats import FORMATS, Half, Quantised, blocks, fits_f16, half, verdict
-from batchconv.formats.rules import CB4, NF4
+from batchconv.formats.rules import CB4, NF4, Float8
 from batchconv.tensor import Array, DType, Region, Spec
 from batchconv.weight import BLOCK, Encoded, Encoding, Weight, read
 
@@ -277,6 +277,19 @@ def test_what_a_format_cannot_hold_is_one_clear_error(name: str, axis: int, valu
     w[5, 7] = value
     with pytest.raises(BadModel, match=rf"{name} cannot hold.*--ignore"):
         Quantised(name, (axis,), FORMATS[name].group, True).encode(w, Spec(DType.F32, w.shape))
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(DType.F8E4M3, 448.0), (DType.F8E5M2, 57344.0)])
+def test_eight_bit_floats_are_ml_dtypes_by_way_of_f16(dtype: DType, top: float) -> None:
+    random = np.random.default_rng(0)
+    sizes = np.exp2(random.uniform(-30, np.log2(top), 100_000))
+    x = np.concatenate([sizes, -sizes, random.uniform(-top, top, 100_000), [0.0, -0.0, top, -top]]).astype(np.float32)
+    x = x[None, :, None]
+    levels, codes = np.empty_like(x), np.empty(x.shape, np.uint8)
+    Float8(dtype).round(x, np.ones((1, 1, 1), np.float32), None, levels, codes)
+    expected = x.astype(np.float16).astype(np.float32).clip(-top, top).astype(dtype.numpy)
+    np.testing.assert_array_equal(codes, expected.view(np.uint8))
+    np.testing.assert_array_equal(levels, expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("clipped", [False, True])

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from batchconv.formats.blocks import scratch
+from batchconv.formats.half import to_f16
 from batchconv.tensor import Array, DType
 
 EPS = np.finfo(np.float32).eps
@@ -249,9 +250,17 @@ class Float8:
         return float_scale(peak(low, high), top, self.scale, small), None
 
     def round(self, x: Array, scale: Array, zero: Array | None, levels: Array, codes: Array | None) -> None:
-        np.divide(x, scale, out=levels)
-        narrow = eighths(levels, self.codes, codes if codes is not None else scratch("count", x.shape, np.uint8))
-        np.take(eighth_values(self.codes), narrow, out=levels, mode="clip")
+        np.divide(x, scale, out=levels)  # at most the greatest value, which f16 holds
+        half, near = scratch("narrow", x.shape, np.uint16), scratch("near", x.shape)
+        cell = scratch("cell", x.shape, np.intp)
+        to_f16(levels, half, near)
+        np.copyto(cell, half)
+        np.take(eighth_values(self.codes), cell, out=levels, mode="wrap")
+        bits, code = levels.view(np.uint32), near.view(np.uint32)
+        if codes is not None:
+            np.bitwise_and(bits, np.uint32(0xFF), out=code)
+            np.copyto(codes, code, casting="unsafe")
+        np.bitwise_and(bits, np.uint32(0xFFFFFF00), out=bits)
 
     def snap(self, ratio: Array, zero: Array | None, levels: Array, codes: Array) -> None:
         self.round(ratio, np.ones((1, 1, 1), np.float32), zero, levels, codes)
@@ -301,8 +310,10 @@ def eighths(x: Array, dtype: DType, out: Array) -> Array:
 
 @cache
 def eighth_values(dtype: DType) -> Array:
-    """The 256 values of an 8-bit float, as float32."""
-    return np.arange(256, dtype=np.uint8).view(dtype.numpy).astype(np.float32)
+    """What each f16 bit pattern becomes as `dtype`: a float32 whose last eight bits, else zero, are the code."""
+    codes = eighth_codes(dtype)
+    values = codes.view(dtype.numpy).astype(np.float32)
+    return (values.view(np.uint32) | codes).view(np.float32)
 
 
 @cache
@@ -310,7 +321,8 @@ def eighth_codes(dtype: DType) -> Array:
     """What each of the 65,536 f16 bit patterns becomes as `dtype`: nearest even, at most the greatest value."""
     half = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
     top = np.float32(448 if dtype is DType.F8E4M3 else 57344)
-    codes: Array = np.clip(half, -top, top).astype(dtype.numpy).view(np.uint8)
+    with np.errstate(invalid="ignore"):
+        codes: Array = np.clip(half, -top, top).astype(dtype.numpy).view(np.uint8)
     return codes
 
 

@@ -117,7 +117,18 @@ def side_by_side(work: Path, model: Path, precision: str, count: int) -> float:
 def bench_foreseen(work: Path, _: float) -> None:
     """Memory foreseen and measured, for each format: measured <= foreseen <= 2 x measured."""
     model = big(work / "big3072.onnx")
-    for precision in ("fp32", "fp16", "int8_asym", "int4_sym", "nf4", "mxfp4", "nvfp4", "fp8_e4m3", "cb4"):
+    for precision in (
+        "fp32",
+        "fp16",
+        "int8_asym",
+        "int4_sym",
+        "nf4",
+        "mxfp4",
+        "nvfp4",
+        "fp8_e4m3",
+        "mxfp8_e4m3",
+        "cb4",
+    ):
         manifest = manifest_of(work, model, fresh(work / "out"), precision)
         once([BATCHCONV, "run", str(manifest), "--workers", "2"])
         row = json.loads((work / "out" / "report.json").read_text())["artifacts"][0]
