@@ -317,10 +317,11 @@ def sensitivity(weight: Weight, axes: tuple[int, ...]) -> float:
     """
     shape, axes = folded(weight.spec, axes, -1)
     weight = weight.then(Reshape(shape)) if shape != weight.spec.shape else weight
-    parts = [weight]
-    if len(shape) == 3 and axes == (1,) and weight.spec.nbytes > LONG * shape[0]:
-        parts, axes = [row(weight, index) for index in range(shape[0])], (0,)
-    worst = max(_worst(part, Quantised("int8_asym", axes)) for part in parts)
+    parts, encoder = [weight], Quantised("int8_asym", axes)
+    by_row = encoder.of_rows()
+    if by_row and weight.spec.nbytes > LONG * shape[0]:
+        parts, encoder = [row(weight, index) for index in range(shape[0])], by_row
+    worst = max(_worst(part, encoder) for part in parts)
     eps = np.finfo(np.float32).eps
     return float(np.float32(1) / (np.float32(worst) + eps))
 

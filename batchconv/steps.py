@@ -11,7 +11,7 @@ import numpy as np
 from batchconv.errors import BadModel
 from batchconv.shape import broadcast, static
 from batchconv.tensor import Array, DType, Region, Spec
-from batchconv.weight import Extent, Weight, read
+from batchconv.weight import Extent, Weight, read, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +113,17 @@ class Slice:
         return block
 
 
+def as_stored(weight: Weight) -> Extent | None:
+    """Where the tensor's own bytes lie, if they are taken as they are and whole; None if not."""
+    plain = weight.spec.dtype.bits >= 8 and all(isinstance(step, Reshape) for step in weight.steps)
+    return weight.source if plain and isinstance(weight.source, Extent) else None
+
+
 def row(weight: Weight, index: int) -> Weight:
     """Row `index` of the tensor, as a recipe of its own; of the stored bytes, where they are taken as they are."""
-    spec, source = Spec(weight.spec.dtype, weight.spec.shape[1:]), weight.source
-    plain = spec.dtype.bits >= 8 and all(isinstance(step, Reshape) for step in weight.steps)
-    if plain and isinstance(source, Extent) and source.length >= weight.stored.nbytes:
-        return Weight(spec, Extent(source.url, source.offset + index * spec.nbytes, spec.nbytes))
+    spec, source = Spec(weight.spec.dtype, weight.spec.shape[1:]), as_stored(weight)
+    if source is not None and source.length >= weight.stored.nbytes:
+        return Weight(spec, rows_of(source, weight.spec, index, index + 1))
     return weight.then(Slice(0, index, index + 1), Reshape(spec.shape))
 
 

@@ -171,6 +171,14 @@ class Weight:
         return longer
 
 
+def rows_of(extent: Extent, spec: Spec, start: int, stop: int) -> Extent:
+    """Where rows `start` to `stop` of a stored whole-byte tensor are; BadModel if its source is too short."""
+    row = spec.nbytes // max(spec.rows, 1)
+    if stop * row > extent.length:
+        raise BadModel(f"a weight needs {spec.nbytes} bytes but its source has {extent.length}")
+    return Extent(extent.url, extent.offset + start * row, (stop - start) * row)
+
+
 def inline(array: Array, dtype: DType | None = None) -> Weight:
     """A recipe that carries `array` itself (for small values that we compute; codes if `dtype` is sub-byte)."""
     dtype = dtype or DType.of(array.dtype)

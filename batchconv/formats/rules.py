@@ -251,16 +251,9 @@ class Float8:
 
     def round(self, x: Array, scale: Array, zero: Array | None, levels: Array, codes: Array | None) -> None:
         np.divide(x, scale, out=levels)  # at most the greatest value, which f16 holds
-        half, near = scratch("narrow", x.shape, np.uint16), scratch("near", x.shape)
-        cell = scratch("cell", x.shape, np.intp)
-        to_f16(levels, half, near)
-        np.copyto(cell, half)
-        np.take(eighth_values(self.codes), cell, out=levels, mode="wrap")
-        bits, code = levels.view(np.uint32), near.view(np.uint32)
-        if codes is not None:
-            np.bitwise_and(bits, np.uint32(0xFF), out=code)
-            np.copyto(codes, code, casting="unsafe")
-        np.bitwise_and(bits, np.uint32(0xFFFFFF00), out=bits)
+        half = scratch("narrow", x.shape, np.uint16)
+        to_f16(levels, half, scratch("near", x.shape))
+        taken(eighth_values(self.codes), half, 8, levels, codes)
 
     def snap(self, ratio: Array, zero: Array | None, levels: Array, codes: Array) -> None:
         self.round(ratio, np.ones((1, 1, 1), np.float32), zero, levels, codes)
@@ -276,15 +269,23 @@ def looked_up(name: str, ratio: Array, levels: Array, codes: Array) -> None:
     np.multiply(ratio, np.float32((CELLS / 2 - 1) / top), out=levels)
     np.add(levels, np.float32(CELLS / 2), out=levels)
     np.clip(levels, np.float32(0), np.float32(CELLS - 1), out=levels)
-    short, cell = scratch("short", levels.shape, np.int32), scratch("cell", levels.shape, np.intp)
+    short = scratch("short", levels.shape, np.int32)
     np.copyto(short, levels, casting="unsafe")  # float to int64 is not vectorised
     np.bitwise_and(short, np.int32(CELLS - 1), out=short)  # NaN is anything
-    np.copyto(cell, short)
+    taken(table, short, 4, levels, codes)
+
+
+def taken(table: Array, index: Array, width: int, levels: Array, codes: Array | None) -> None:
+    """`levels` become the float32 of `table` at `index`, less their last `width` bits, which are the `codes`."""
+    cell, low = scratch("cell", levels.shape, np.intp), np.uint32((1 << width) - 1)
+    np.copyto(cell, index)
     np.take(table, cell, out=levels, mode="wrap")
-    bits, code = levels.view(np.uint32), short.view(np.uint32)
-    np.bitwise_and(bits, np.uint32(15), out=code)
-    np.copyto(codes, code, casting="unsafe")
-    np.bitwise_and(bits, np.uint32(0xFFFFFFF0), out=bits)
+    bits = levels.view(np.uint32)
+    if codes is not None:
+        code = scratch("code", levels.shape, np.uint32)
+        np.bitwise_and(bits, low, out=code)
+        np.copyto(codes, code, casting="unsafe")
+    np.bitwise_and(bits, ~low, out=bits)
 
 
 @cache
@@ -300,12 +301,12 @@ def cells(name: str) -> tuple[Array, float]:
     return table, float(values.max())
 
 
-def eighths(x: Array, dtype: DType, out: Array) -> Array:
+def eighths(x: Array, dtype: DType) -> Array:
     """The bits of x as `dtype`, an 8-bit float, rounded to f16 on the way."""
-    half = scratch("half", x.shape, np.float16)
     with np.errstate(over="ignore"):
-        np.copyto(half, x, casting="unsafe")
-    return np.take(eighth_codes(dtype), half.view(np.uint16), out=out, mode="clip")
+        half = x.astype(np.float16)
+    codes: Array = eighth_codes(dtype)[half.view(np.uint16)]
+    return codes
 
 
 @cache

@@ -14,10 +14,10 @@ from batchconv import packing, storage
 from batchconv.errors import BadModel, InternalError
 from batchconv.ir.geometry import begins, block_rows, grain, is_lone, out_specs
 from batchconv.ir.pieces import Out, Part, Piece
-from batchconv.steps import Reshape
+from batchconv.steps import as_stored
 from batchconv.storage import PartReceipt, PartWriter, Upload
 from batchconv.tensor import Array, Region, Spec
-from batchconv.weight import Encoded, Encoder, Encoding, Extent, Step, Weight, read
+from batchconv.weight import Encoded, Encoder, Encoding, Extent, Step, Weight, read, rows_of
 
 FEW = 64 << 10
 """Ranges of at most this many bytes are fetched together from a remote store."""
@@ -234,26 +234,18 @@ def _untouched(piece: Piece, base: Weight) -> Extent | None:
         return None
     if any(out.tail for out in piece.outs):
         return None
-    return _stored(base.source, base.stored, piece.start, piece.stop)
-
-
-def _stored(extent: Extent, spec: Spec, start: int, stop: int) -> Extent:
-    """Where rows `start` to `stop` of a whole-byte tensor are; BadModel if its source is too short."""
-    row = spec.nbytes // max(spec.rows, 1)
-    if stop * row > extent.length:
-        raise BadModel(f"a weight needs {spec.nbytes} bytes but its source has {extent.length}")
-    return Extent(extent.url, extent.offset + start * row, (stop - start) * row)
+    return rows_of(base.source, base.stored, piece.start, piece.stop)
 
 
 def blocks(piece: Piece, base: Weight) -> Iterator[tuple[int, int, Array]]:
     """(start, stop, rows) of `base`, block by block: arrays in C order, not to be written, good until the next."""
     spec = base.spec
     step = block_rows(piece.base, grain(spec, [out.tail for out in piece.outs]))
-    plain = spec.dtype.bits >= 8 and all(isinstance(each, Reshape) for each in base.steps)
+    extent = as_stored(base)
     for start in range(piece.start, piece.stop, step):
         stop = min(start + step, piece.stop)
-        if plain and isinstance(base.source, Extent):
-            yield start, stop, _direct(_stored(base.source, spec, start, stop), spec, stop - start)
+        if extent is not None:
+            yield start, stop, _direct(rows_of(extent, spec, start, stop), spec, stop - start)
         else:
             yield start, stop, np.asarray(read(base, Region.rows(spec.shape, start, stop)), order="C")
 

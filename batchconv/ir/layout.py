@@ -122,11 +122,12 @@ def _apart(read: Read) -> list[Read]:
     A block would else be a matrix. Each matrix must give whole bytes, and the next one's codes begin where a
     placement may.
     """
-    spec, items = read.base.spec, (*read.mains, *read.sides)
-    encoders = {item.encoder: item.encoder.of_rows() for item in items if item.encoder}
-    count = spec.rows
+    spec, count = read.base.spec, read.base.spec.rows
+    if count < 2 or spec.nbytes <= LONG * count:
+        return [read]
+    encoders = {item.encoder for item in (*read.mains, *read.sides) if item.encoder}
     even = all(not item.nbytes % (count * ALIGN) for item in read.mains) and not spec.size // count % 8
-    if not (encoders and all(encoders.values()) and even and count > 1 and spec.nbytes > LONG * count):
+    if not (encoders and even and all(encoder.of_rows() for encoder in encoders)):
         return [read]
     apart = []
     for index in range(count):
