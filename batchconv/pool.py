@@ -58,6 +58,9 @@ class Crew:
 
 # ---- forked processes: concurrent.futures has them too, but its import, queues and threads take 20 ms
 
+_TICKET = struct.Struct("<II")
+"""A run of items that a process takes: the first, and the one after the last."""
+
 
 def _forked(function: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
     """What forked processes make of the items; each takes the next one's number from a pipe until that is empty."""
@@ -132,13 +135,12 @@ def _received(results: int) -> dict[int, Any]:
         data += more
     if not data:
         raise ResourceError("a process that wrote a part was killed: was there enough memory?")
+    made: dict[int, Any]
     made, error = pickle.loads(data)
     if error is not None:
         raise error
-    return dict(made)
+    return made
 
-
-_TICKET = struct.Struct("<II")
 
 _PDEATHSIG, _TRIM_THRESHOLD, _MMAP_THRESHOLD = 1, -1, -3
 """Numbers of <sys/prctl.h> and <malloc.h>."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from make_models import caffe as make_caffe
 from make_models import onnx as make_onnx
-from onnx import TensorProto, helper
+from nets import hole
 
 from batchconv import cli
 from batchconv.api import inputs_of
@@ -102,7 +102,7 @@ def test_stopped_in_the_middle_it_leaves_what_was_there(tmp_path: Path, number: 
     old = tmp_path / "out" / "m.xml"
     old.parent.mkdir()
     old.write_text("old")
-    wide = onnx_matrix(tmp_path / "m.onnx", 12000)
+    wide = hole(tmp_path / "m.onnx", 12000, "w.bin")
     command = [sys.executable, "-m", "batchconv", "convert", str(wide), "-o", str(old), "--precision", "int8_sym"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: any(path.suffix == ".tmp" for path in old.parent.iterdir()) or process.poll() is not None)
@@ -113,18 +113,6 @@ def test_stopped_in_the_middle_it_leaves_what_was_there(tmp_path: Path, number: 
     assert old.read_text() == "old"
 
 
-def onnx_matrix(path: Path, size: int) -> Path:
-    """x times a matrix of size * size, whose numbers lie in a sparse file."""
-    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[size, size], data_location=TensorProto.EXTERNAL)
-    weight.external_data.add(key="location", value="w.bin")
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
-    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
-    with (path.parent / "w.bin").open("wb") as file:
-        file.truncate(size * size * 4)
-    return path
-
-
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
@@ -132,7 +120,7 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def test_nor_is_external_data_whatever_it_is_called(tmp_path: Path) -> None:
-    model = onnx_matrix(tmp_path / "w.onnx", 4)  # its numbers lie in w.bin
+    model = hole(tmp_path / "w.onnx", 4, "w.bin")  # its numbers lie in w.bin
     (tmp_path / "link").symlink_to(tmp_path)
     done = run("convert", model, "-o", tmp_path / "link" / "w.xml")
     assert done.returncode == 1

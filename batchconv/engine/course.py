@@ -59,9 +59,13 @@ class Course:
             return self.send(self.ticket("convert", self.model.request, nbytes=self.model.source_bytes))
         return self.send(self.ticket("load", self.model.request, self.model.spool, self.slots))
 
+    @property
+    def bounds(self) -> Bounds:
+        """What a child may use for a task of this model."""
+        return Bounds(self.plan.limits.memory, None, self.model.threads)
+
     def ticket(self, task: str, *args: object, nbytes: int = 0) -> Ticket:
-        bounds = Bounds(self.plan.limits.memory, None, self.model.threads)
-        order = Order(task, args, bounds, self.run, self.plan.storage, inside=self.plan.inside)
+        order = Order(task, args, self.bounds, self.run, self.plan.storage, inside=self.plan.inside)
         order = replace(order, leaves=self.model.leaves if task in ("convert", "load", "lay") else ())
         return Ticket(self, order, nbytes, self.model.memory(task))
 

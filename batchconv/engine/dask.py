@@ -127,7 +127,8 @@ class Driver:
         self.room = self.smallest_room()
         plan = planning.admit(plan, plan.limits.memory or self.room)
         self.courses = [Course(number, model, plan, self.slots, self.run) for number, model in enumerate(plan.models)]
-        self.warm(plan)
+        if not plan.inside:
+            self.warm()
         self.halted = False
         self.waiting: list[tuple[int, int, int, Ticket]] = []
         self.order = itertools.count()
@@ -147,10 +148,10 @@ class Driver:
         rooms = [room for room in self.client.run(_room).values() if room]
         return min(rooms) if rooms else None
 
-    def warm(self, plan: Plan) -> None:
+    def warm(self) -> None:
         """Where a large model is to keep every thread busy, the children are started before its parts arrive."""
-        if any(model.large and model.error is None for model in plan.models) and not plan.inside:
-            bounds = {Bounds(plan.limits.memory, None, model.threads) for model in plan.models if model.large}
+        bounds = [course.bounds for course in self.courses if course.model.large and not course.ended]
+        if bounds:
             self.client.run(_warm, min(bounds, key=lambda each: each.threads))
 
     def add(self, tickets: list[Ticket]) -> None:

@@ -47,13 +47,18 @@ def stored(value: Value) -> Weight | None:
     return None if weight is None or not weight.spec.dtype.bits else weight
 
 
+def instead(op: Op, weight: Weight) -> Value:
+    """`weight` in the place of `op`, under the name of its first input if it has none itself."""
+    return constant(weight, op.inputs[0].op.name)
+
+
 @on("Reshape", "Squeeze", "Unsqueeze")
 def reshape_constant(op: Op, uses: Uses) -> Replacement:
     """Reshape(w) = w|Reshape"""
     weight = stored(op.inputs[0])
     if weight is None or not op.value().is_static:
         return None
-    return constant(weight.then(Reshape(static(op.outputs[0].shape))), op.inputs[0].op.name)
+    return instead(op, weight.then(Reshape(static(op.outputs[0].shape))))
 
 
 @on("Transpose")
@@ -63,7 +68,7 @@ def transpose_constant(op: Op, uses: Uses) -> Replacement:
     if weight is None or order is None or not order.whole:
         return None
     perm = tuple(order.items) or tuple(reversed(range(len(weight.spec.shape))))
-    return constant(weight.then(Transpose(perm)), op.inputs[0].op.name)
+    return instead(op, weight.then(Transpose(perm)))
 
 
 @on("Convert")
@@ -76,7 +81,7 @@ def convert_constant(op: Op, uses: Uses) -> Replacement:
         return Declined("plugins know weights stored as bytes")
     if "rt_info" in op.attrs or (target.bits > weight.spec.dtype.bits and weight.spec.nbytes > KNOWN_LIMIT):
         return Declined("the weight would take more room")
-    return constant(weight.then(Cast(target)), op.inputs[0].op.name)
+    return instead(op, weight.then(Cast(target)))
 
 
 @on(*BINARY)
@@ -88,9 +93,9 @@ def combine_constants(op: Op, uses: Uses) -> Replacement:
     if grows(a.spec, b.spec) and op.value().is_static:
         return Declined("the result is larger than either constant")
     if a.spec.dtype in FLOATS:
-        return constant(combined(BINARY[op.type], a, b), op.inputs[0].op.name)
+        return instead(op, combined(BINARY[op.type], a, b))
     if a.spec.dtype.is_integral and a.spec.dtype.bits >= 8 and op.type != "Divide":
-        return constant(a.then(Binary(BINARY[op.type], b)), op.inputs[0].op.name)
+        return instead(op, a.then(Binary(BINARY[op.type], b)))
     return None
 
 
@@ -100,7 +105,7 @@ def map_constant(op: Op, uses: Uses) -> Replacement:
     weight = stored(op.inputs[0])
     if weight is None or weight.spec.dtype not in FLOATS:
         return None
-    return constant(mapped(UNARY[op.type], weight), op.inputs[0].op.name)
+    return instead(op, mapped(UNARY[op.type], weight))
 
 
 @on("Slice")
@@ -121,7 +126,7 @@ def slice_constant(op: Op, uses: Uses) -> Replacement:
         size = weight.spec.shape[at]
         first = min(max(start + size if start < 0 else start, 0), size)
         weight = weight.then(Slice(at, first, first + shape[at]))
-    return constant(weight, op.inputs[0].op.name)
+    return instead(op, weight)
 
 
 @on("Split", "VariadicSplit")
@@ -134,6 +139,6 @@ def split_constant(op: Op, uses: Uses) -> Replacement:
     pieces: list[Value] = []
     for output in op.outputs:
         length = static(output.shape)[at]
-        pieces.append(constant(weight.then(Slice(at, start, start + length)), op.inputs[0].op.name))
+        pieces.append(instead(op, weight.then(Slice(at, start, start + length))))
         start += length
     return tuple(pieces)

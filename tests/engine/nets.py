@@ -34,18 +34,18 @@ def chain(path: Path, layers: int, size: int, seed: int, loud: bool = False, op:
     return path
 
 
-def hole(path: Path, size: int) -> Path:
-    """One MatMul of a [size, size] matrix of zeros, which lies in an external file without a block on the disk."""
+def hole(path: Path, size: int, data: str) -> Path:
+    """One MatMul of a [size, size] matrix of zeros, which lies in the file `data` without a block on the disk."""
     weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[size, size], data_location=TensorProto.EXTERNAL)
-    weight.external_data.add(key="location", value=f"{path.name}.data")
+    weight.external_data.add(key="location", value=data)
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name in "xy"]
     node = helper.make_node("MatMul", ["x", "w"], ["y"], name="matmul")
     graph = helper.make_graph([node], path.stem, ends[:1], ends[1:], [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString())
-    with path.with_name(f"{path.name}.data").open("wb") as data:
-        data.truncate(4 * size * size)
+    with path.with_name(data).open("wb") as file:
+        file.truncate(4 * size * size)
     return path
 
 

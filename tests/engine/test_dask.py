@@ -233,7 +233,7 @@ def test_what_does_not_fit_in_memory_is_refused_before_it_runs(tmp_path: Path, s
 def test_a_model_that_takes_too_long_ends_alone(tmp_path: Path, scheduler: str) -> None:
     """A gigabyte in ten formats within 0.7 s, and a model of some kilobytes."""
     nets.zoo(tmp_path, 1)
-    nets.hole(tmp_path / "huge/huge.onnx", 16384)
+    nets.hole(tmp_path / "huge/huge.onnx", 16384, "w.bin")
     many = ["nf4", "int4_sym", "int4_asym", "fp4", "mxfp4", "nvfp4", "fp8_e4m3", "fp8_e5m2", "mxfp8_e4m3", "cb4"]
     models = [{"model": "huge/huge.onnx", "precisions": many}, {"model": "*.onnx"}]
     path = nets.manifest(tmp_path, *models, engine={"time": 0.7})
