@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from batchconv.errors import BadModel, BatchconvError
+from batchconv.interrupts import terminable
 from batchconv.version import VERSION
 
 if TYPE_CHECKING:
@@ -48,21 +48,7 @@ def program() -> NoReturn:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: what is under way is put away as at Ctrl-C."""
-
-
-@contextmanager
-def tidy_when_terminated() -> Iterator[None]:
-    """Inside, SIGTERM raises Terminated (batch systems send it before they kill)."""
-
-    def stop(number: int, frame: object) -> NoReturn:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """SIGTERM came: the exit code is another one than after Ctrl-C."""
 
 
 class Group(click.Group):
@@ -160,7 +146,7 @@ def convert(
 
     request = request_of(model, output, precision, **rest)
     say = (lambda line: click.echo(line, err=True)) if explain else None
-    with tidy_when_terminated():
+    with terminable(Terminated):
         record = conversion.convert(request, threads, say, True)
     for artifact in record.artifacts:
         click.echo(summary(record, artifact))

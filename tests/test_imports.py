@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batchconv"
 EVERYBODY = {"errors", "tensor", "shape", "packing", "version"}
+OWN = {"pool", "interrupts"}
 CORE = {"ops", "graph", "weight", "steps", "opset"}
 ARROWS = {
     "errors": set(),
@@ -32,10 +33,23 @@ ARROWS = {
     "passes": {*CORE, "rewrite", "formats", "quantize"},
     "ir": {"graph", "weight", "steps", "opset", "storage"},
     "pool": set(),
+    "interrupts": set(),
     "convert": {"pool", "frontends", "inputs", "passes", "ir", "storage", "graph", "weight", "quantize", "formats"},
     "manifest": {"inputs", "frontends", "storage", "quantize", "formats"},
-    "engine": {"pool", "convert", "manifest", "frontends", "passes", "ir", "storage", "weight", "quantize", "formats"},
-    "cli": {"engine", "convert", "inputs", "frontends", "manifest", "quantize", "formats", "storage"},
+    "engine": {
+        "pool",
+        "interrupts",
+        "convert",
+        "manifest",
+        "frontends",
+        "passes",
+        "ir",
+        "storage",
+        "weight",
+        "quantize",
+        "formats",
+    },
+    "cli": {"interrupts", "engine", "convert", "inputs", "frontends", "manifest", "quantize", "formats", "storage"},
     "__main__": {"cli"},
     "api": {"convert", "inputs", "quantize", "frontends"},
     "__init__": {"api"},

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from batchconv import manifest as manifests
 from batchconv.engine import local
 from batchconv.engine import plan as planning
 from batchconv.engine.plan import ModelPlan, Plan
 from batchconv.engine.report import Bar, Report, megabytes, rows
+from batchconv.interrupts import terminable
 from batchconv.pool import cores
 
 
@@ -30,7 +29,7 @@ def carry_out(path: str, workers: int | None = None, scheduler: str | None = Non
     started = time.monotonic()
     manifest = manifests.load(path)
     workers = workers or manifest.limits.workers or cores()
-    with interruptible(), children():
+    with terminable(), children():
         plan = planned(manifest, workers)
         with Bar(planning.waiting(plan.models), sum(model.source_bytes for model in plan.models)) as bar:
             from batchconv.engine import dask
@@ -44,7 +43,7 @@ def carry_out(path: str, workers: int | None = None, scheduler: str | None = Non
 def plan(path: str, as_json: bool = False) -> tuple[str, int]:
     """What a run would do, as text or JSON, and 1 if it foresees a failure."""
     manifest = manifests.load(path)
-    with interruptible(), children():
+    with terminable(), children():
         made = planned(manifest, manifest.limits.workers or cores())
     made = planning.admit(made, manifest.limits.memory)
     text = json.dumps([as_data(model) for model in made.models], indent=1) if as_json else as_text(made)
@@ -63,23 +62,6 @@ def children() -> Iterator[None]:
         yield
     finally:
         local.close()
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM is as good as Ctrl-C inside: everything is stopped and tidied, then KeyboardInterrupt is raised."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def as_data(model: ModelPlan) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from batchconv.errors import BadModel, InternalError, Unsupported
 from batchconv.graph import Op, Value
 from batchconv.weight import Weight
 
 Translator = Callable[..., "Value | Op | tuple[Value, ...]"]
+Registered = TypeVar("Registered", bound=Translator)
 NODE = "_node"
 """Name of the keyword by which a translator asks for the Node itself (number of outputs, opset, tops)."""
 
@@ -52,6 +53,16 @@ class Entry:
     where: str
 
 
+def taking(other: Translator) -> Callable[[Registered], Registered]:
+    """Mark a translator that hands its `**attributes` on to `other`: they are bound as the keywords of that one."""
+
+    def mark(function: Registered) -> Registered:
+        function.attributes_of = other  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 @cache
 def entry_of(since: int, function: Translator) -> Entry:
     """The signature of a translator, taken apart once, and only if a model uses it."""
@@ -59,16 +70,18 @@ def entry_of(since: int, function: Translator) -> Entry:
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     named = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != NODE]
     variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    other = getattr(function, "attributes_of", None)
+    inner = entry_of(since, other) if other else None
     code = inspect.unwrap(function).__code__.co_filename.replace("\\", "/").split("/")
     return Entry(
         since,
         function,
         sum(p.default is p.empty for p in positional),
         None if variadic else len(positional),
-        {p.name: p.default for p in named},
-        {p.name: str(p.annotation).removesuffix(" | None") for p in named},
+        {p.name: p.default for p in named} | dict(inner.keywords if inner else {}),
+        {p.name: str(p.annotation).removesuffix(" | None") for p in named} | dict(inner.kinds if inner else {}),
         any(p.name == NODE for p in parameters),
-        any(p.kind is p.VAR_KEYWORD for p in parameters),
+        inner.open if inner else any(p.kind is p.VAR_KEYWORD for p in parameters),
         "/".join(code[-2:]),
     )
 

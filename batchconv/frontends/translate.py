@@ -11,19 +11,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from batchconv import ops
 from batchconv.errors import BadModel, ConversionError, InternalError, Unsupported
-from batchconv.frontends.binding import Entry, Translator, call, entry_of
+from batchconv.frontends.binding import Entry, Registered, Translator, call, entry_of
 from batchconv.graph import Graph, Op, Value, ordered
 from batchconv.opset import origin
 from batchconv.rewrite import rename
 from batchconv.shape import Dim, Shape, text
 from batchconv.tensor import Array, DType
 from batchconv.weight import Weight, fill, inline
-
-Registered = TypeVar("Registered", bound=Translator)
 
 
 @dataclass(slots=True)

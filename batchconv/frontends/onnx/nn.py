@@ -8,6 +8,7 @@ from typing import Any
 
 from batchconv import ops
 from batchconv.errors import BadModel, Unsupported
+from batchconv.frontends.binding import taking
 from batchconv.frontends.onnx.forms import cast, i64, like, per_channel, reshape, spatial_axes
 from batchconv.frontends.onnx.registry import onnx
 from batchconv.graph import Value, need_rank, need_shape
@@ -268,34 +269,13 @@ def gemm(
 
 
 @onnx.op("ConvInteger")
+@taking(conv)
 def conv_integer(
-    x: Value,
-    w: Value,
-    x_zero: Value | None = None,
-    w_zero: Value | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints = None,
-    group: int = 1,
-    kernel_shape: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
+    x: Value, w: Value, x_zero: Value | None = None, w_zero: Value | None = None, **attributes: Any
 ) -> Value:
     x32 = centred(x, x_zero, 0)
     w32 = centred(w, None if w_zero is None else per_channel(w_zero, need_rank(w), 0), 0)
-    return cast(
-        conv(
-            x32,
-            w32,
-            auto_pad=auto_pad,
-            dilations=dilations,
-            group=group,
-            kernel_shape=kernel_shape,
-            pads=pads,
-            strides=strides,
-        ),
-        DType.I32,
-    )
+    return cast(conv(x32, w32, **attributes), DType.I32)
 
 
 @onnx.op("MatMulInteger")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from batchconv import ops
 from batchconv.errors import Unsupported
+from batchconv.frontends.binding import taking
 from batchconv.frontends.onnx.forms import axis_in, cast, i64, like, per_channel, reshape
-from batchconv.frontends.onnx.nn import Ints, biased, conv
+from batchconv.frontends.onnx.nn import biased, conv
 from batchconv.frontends.onnx.registry import onnx
 from batchconv.frontends.onnx.tensors import dtype_of
 from batchconv.graph import Value, need_rank, need_shape
@@ -114,6 +117,7 @@ def qlinear_matmul(
 
 
 @onnx.op("QLinearConv")
+@taking(conv)
 def qlinear_conv(
     x: Value,
     x_scale: Value,
@@ -124,25 +128,10 @@ def qlinear_conv(
     scale: Value,
     zero: Value,
     b: Value | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints = None,
-    group: int = 1,
-    kernel_shape: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
+    **attributes: Any,
 ) -> Value:
     real = dequantize_linear(x, x_scale, x_zero)
-    y = conv(
-        real,
-        dequantize_linear(w, w_scale, w_zero, axis=0),
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=group,
-        kernel_shape=kernel_shape,
-        pads=pads,
-        strides=strides,
-    )
+    y = conv(real, dequantize_linear(w, w_scale, w_zero, axis=0), **attributes)
     if b is not None:
         y = biased(y, ops.multiply(cast(b, F32), ops.multiply(along(x_scale, x, 1), w_scale)), need_rank(x))
     return quantized(y, along(scale, y, 1), along(zero, y, 1), zero.dtype)
